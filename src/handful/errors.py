@@ -1,0 +1,18 @@
+"""The one error that Handful raises for bad input, and the help it gives with a misspelt name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class HandfulError(Exception):
+    """Bad input: one sentence that names the thing, the number and the way out. The command line exits with 2."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> HandfulError:
+    """The error for a name that does not exist, with the nearest one that does."""
+    known = sorted(known)
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}."
+    return HandfulError(f"There is no {kind} {name!r}; {hint}")

@@ -1,1 +1,46 @@
-"""x."""
+"""Handful teaches a vision model a new task from a handful of examples.
+
+    import handful as hf
+    data = hf.data.folder("photos/", image_size=84)
+    method = hf.methods.MAML(hf.backbones.conv4(channels=64, image_shape=data.image_shape), inner_lr=0.4)
+    run = hf.train(method, data, way=5, shot=1, query=15, steps=20_000, out="runs/birds")
+    print(hf.evaluate(run, data.test, way=5, shot=1, tasks=600))
+    model = hf.fit("support/", run=run)
+    model.predict(["a.jpg"])
+
+Names are loaded when they are first used: `import handful` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from handful import backbones, data, methods, problems
+    from handful.errors import HandfulError
+    from handful.evaluate import evaluate
+    from handful.model import Model, fit
+    from handful.run import Run
+    from handful.train import train
+
+_PLACES = {
+    "HandfulError": "handful.errors",
+    "Model": "handful.model",
+    "Run": "handful.run",
+    "evaluate": "handful.evaluate",
+    "fit": "handful.model",
+    "train": "handful.train",
+}
+_ROOMS = ("backbones", "data", "methods", "problems")
+__all__ = ["HandfulError", "Model", "Run", "backbones", "data", "evaluate", "fit", "methods", "problems", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"handful.{name}")
+    if name not in _PLACES:
+        raise AttributeError(f"module 'handful' has no attribute {name!r}")
+    # A submodule and the function in it share a name (handful.train): once found, the function stays.
+    value = globals()[name] = getattr(import_module(_PLACES[name]), name)
+    return value

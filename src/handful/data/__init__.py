@@ -1,1 +1,35 @@
-"""Data sets."""
+"""Data sets: one reader a file, each read once into an `ImageStore` and opened from there ever after.
+
+import handful as hf
+store = hf.data.load("glyphs")                      # the embedded default data
+store = hf.data.load("omniglot", rotations=4)       # from $HANDFUL_DATA/omniglot, or a store built before
+store = hf.data.folder("photos/", image_size=84)    # photos/<class>/*.jpg
+store.train, store.val, store.test                  # splits of the classes
+"""
+
+from handful.data.checking import Report, check
+from handful.data.folders import class_folders, list_images, load_image
+from handful.data.library import READERS, build, cache_dir, folder, load
+from handful.data.plain import write_npy
+from handful.data.reader import Reader
+from handful.data.store import ClassSplit, Contents, ImageStore, open_store, write_store
+
+__all__ = [
+    "READERS",
+    "ClassSplit",
+    "Contents",
+    "ImageStore",
+    "Reader",
+    "Report",
+    "build",
+    "cache_dir",
+    "check",
+    "class_folders",
+    "folder",
+    "list_images",
+    "load",
+    "load_image",
+    "open_store",
+    "write_npy",
+    "write_store",
+]

@@ -1,22 +1,26 @@
 """ImageStore: a data set decoded once to a uint8 array on disk, memory-mapped ever after.
 
-On disk a store is a folder of three files: `images.npy` (uint8 [n, C, H, W]), `labels.npy` (int64 [n], sorted)
-and `store.json` (class names, splits, digest, where it came from).  Opening one reads the last two and maps the
-first: it takes the same time for a thousand images and for a million.
+On disk a store is a folder of three files: `images.npy` (uint8 [n, C, H, W]), `labels.npy` (int64 [n],
+sorted) and `store.json` (class names, splits, digest, where it came from).  Opening one reads the last two
+and maps the first: it takes the same time for a thousand images and for a million.
 """
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,15 +30,18 @@ from handful.errors import HandfulError, unknown
 
 FORMAT = 1
 ROTATION_SUFFIX = ("", "/rot090", "/rot180", "/rot270")
+# How systems say that a name is taken.
+IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EACCES)
 
 
 @dataclass(frozen=True)
 class ImageStore:
     """Images of one data set with their classes and the split of the *classes* into train, val and test.
 
-    images: uint8 [n, C, H, W], memory-mapped; labels: int64 [n] in ascending order; class_names: one a class;
-    splits: split name -> class indices, pairwise disjoint; rotations: 1, or 4 to count every quarter turn of a
-    class as a class of its own; digest: SHA-256 of the pixels and labels; info: where the data came from.
+    images: uint8 [n, C, H, W], memory-mapped; labels: int64 [n] in ascending order; class_names: one a
+    class; splits: split name -> class indices, pairwise disjoint; rotations: 1, or 4 to count every quarter
+    turn of a class as a class of its own; digest: SHA-256 of the pixels and labels; info: where the data
+    came from.
     """
 
     images: NDArray[np.uint8]
@@ -55,6 +62,12 @@ class ImageStore:
         """(C, H, W)."""
         c, h, w = self.images.shape[1:]
         return c, h, w
+
+    @property
+    def split_hash(self) -> str:
+        """Names which classes are in which split."""
+        classes = {name: [self.class_names[c] for c in split] for name, split in sorted(self.splits.items())}
+        return hashlib.sha256(json.dumps(classes).encode()).hexdigest()[:16]
 
     def split(self, name: str) -> ClassSplit:
         """The classes of one split, ready to draw episodes from."""
@@ -80,7 +93,7 @@ class ImageStore:
 
 @dataclass(frozen=True)
 class ClassSplit:
-    """The classes of one split.  Image ids run to `rotations * n`: id `r * n + i` is image i turned r quarters."""
+    """The classes of one split.  Image ids run to rotations * n: r * n + i is image i turned r quarters."""
 
     store: ImageStore
     name: str
@@ -105,13 +118,14 @@ class ClassSplit:
         return self._table[1]
 
     def __len__(self) -> int:
+        """Number of classes, rotated ones included."""
         return len(self.store.splits[self.name]) * self.store.rotations
 
     def class_name(self, index: int) -> str:
         """Name of a class of this split, with its rotation."""
         classes = self.store.splits[self.name]
         turn, base = divmod(int(index), len(classes))
-        return self.store.class_names[classes[base]] + ROTATION_SUFFIX[turn]
+        return self.store.class_names[int(classes[base])] + ROTATION_SUFFIX[turn]
 
     def fetch(self, ids: NDArray[np.int64]) -> torch.Tensor:
         """Images by id, uint8 [*ids.shape, C, H, W]."""
@@ -121,6 +135,22 @@ class ClassSplit:
             rows = torch.from_numpy(np.flatnonzero(turn == quarter))
             picked[rows] = picked[rows].rot90(quarter, (-2, -1))
         return picked.reshape(*ids.shape, *self.store.image_shape)
+
+
+class Contents(NamedTuple):
+    """What a reader found: the arguments of `write_store`.
+
+    images: uint8 [C, H, W] one by one, in the order of labels, decoded only when asked for; labels: a class
+    index an image, ascending; image_shape: (C, H, W); class_names: one a class; splits: name -> class
+    indices; info: JSON.
+    """
+
+    images: Iterable[NDArray[np.uint8]]
+    labels: Sequence[int]
+    image_shape: tuple[int, int, int]
+    class_names: Sequence[str]
+    splits: Mapping[str, Sequence[int]]
+    info: Mapping[str, Any]
 
 
 def write_store(
@@ -135,8 +165,8 @@ def write_store(
 ) -> ImageStore:
     """Write a store and open it.
 
-    `images` yields uint8 [C, H, W] one by one, in the order of `labels`, which must ascend; nothing is held in
-    memory.  The folder appears under its name only when complete, and replaces an older store only then.
+    `images` yields uint8 [C, H, W] one by one, in the order of `labels`, which must ascend; nothing is held
+    in memory.  The folder appears under its name only when complete, and replaces an older store only then.
     """
     label_array = np.asarray(labels, dtype=np.int64)
     if len(label_array) == 0:
@@ -144,21 +174,24 @@ def write_store(
     if (np.diff(label_array) < 0).any():
         raise ValueError("labels must ascend, so that a class's images are consecutive")
     check_splits(splits, class_names)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        shape = (len(label_array), *image_shape)
-        array = np.lib.format.open_memmap(work / "images.npy", mode="w+", dtype=np.uint8, shape=shape)  # type: ignore[no-untyped-call]
+    with new_folder(folder) as work:
         digest = hashlib.sha256(label_array.tobytes())
         written = 0
-        for image in images:
-            array[written] = image
-            digest.update(np.ascontiguousarray(image).tobytes())
-            written += 1
+        # Plain writes and no memory map: a full disk is then an error that can be told, not a bus error.
+        with open(work / "images.npy", "wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (len(label_array), *image_shape)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for image in images:
+                if image.shape != image_shape or image.dtype != np.uint8:
+                    raise ValueError(
+                        f"image {written} is {image.dtype} {image.shape}, not uint8 {image_shape}"
+                    )
+                pixels = image.tobytes()
+                file.write(pixels)
+                digest.update(pixels)
+                written += 1
         if written != len(label_array):
             raise ValueError(f"{written} images for {len(label_array)} labels")
-        array.flush()
-        del array
         np.save(work / "labels.npy", label_array)
         record = {
             "format": FORMAT,
@@ -168,39 +201,75 @@ def write_store(
             "info": dict(info),
         }
         (work / "store.json").write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
-        replace_folder(work, folder)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
     return open_store(folder)
 
 
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` to write into, which takes its name when the block ends without an error."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            yield work
+            replace_folder(work, folder)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise HandfulError(
+            f"{folder} cannot be written ({error.strerror or error}); free some space there, or name another "
+            "folder (HANDFUL_CACHE holds the stores)."
+        ) from error
+
+
 def replace_folder(work: Path, folder: Path) -> None:
-    """Put the finished folder `work` in the place of `folder`, which is removed only after it was moved aside."""
+    """Put the finished folder `work` in the place of `folder`, which is moved aside and removed afterwards.
+
+    Other processes may be doing the same with folders of their own: whoever is last stays, and nobody fails.
+    """
     os.chmod(work, 0o755)
-    if not folder.exists():
-        work.rename(folder)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-    folder.rename(aside / folder.name)
-    work.rename(folder)
-    shutil.rmtree(aside)
+    with ExitStack() as asides:
+        for _ in range(100):
+            try:
+                work.rename(folder)
+                return
+            except OSError as error:
+                if error.errno not in IN_THE_WAY:
+                    raise
+            aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+            asides.callback(shutil.rmtree, aside, ignore_errors=True)
+            with suppress(FileNotFoundError):  # another process moved it first
+                folder.rename(aside / folder.name)
+    raise OSError(f"{folder} was replaced by others 100 times")
 
 
 def open_store(folder: Path, rotations: int = 1) -> ImageStore:
-    """Open a store; no image is decoded or read."""
+    """Open a store; no image is decoded or read.
+
+    rotations: 1, or 4 to count each quarter turn of a class as a class of its own.
+    """
+    if rotations not in (1, 4):
+        raise HandfulError(f"rotations must be 1 or 4, not {rotations}.")
     try:
-        record = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-        labels = np.load(folder / "labels.npy", allow_pickle=False)
+        record, images, labels = read_files(folder)
     except FileNotFoundError as error:
         raise HandfulError(
-            f"{folder} is not a store: {Path(error.filename).name} is missing; build it with `handful data build`."
+            f"{folder} is not a store: {Path(error.filename).name} is missing; build it with "
+            "`handful data build`."
         ) from error
     except (ValueError, EOFError, OSError) as error:
-        raise HandfulError(f"The store {folder} is damaged ({error}); build it anew with `handful data build`.") from error
+        raise HandfulError(
+            f"The store {folder} is damaged ({error}); build it anew with `handful data build`."
+        ) from error
     if record.get("format") != FORMAT or len(labels) != len(images):
-        raise HandfulError(f"The store {folder} is damaged or of another version; build it anew with `handful data build`.")
+        raise HandfulError(
+            f"The store {folder} is damaged or of another version; build it anew with `handful data build`."
+        )
+    if rotations == 4 and images.shape[-1] != images.shape[-2]:
+        raise HandfulError(
+            f"rotations=4 needs square images, and those of {folder} are {images.shape[1:]}; use rotations=1."
+        )
     check_splits(record["splits"], record["class_names"])
     return ImageStore(
         images=images,
@@ -213,6 +282,24 @@ def open_store(folder: Path, rotations: int = 1) -> ImageStore:
     )
 
 
+def read_files(folder: Path) -> tuple[Any, NDArray[np.uint8], NDArray[np.int64]]:
+    """The three files of a store; waits while another process is putting a new store in the place of it."""
+
+    def read() -> tuple[Any, NDArray[np.uint8], NDArray[np.int64]]:
+        record = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+        return record, images, np.load(folder / "labels.npy", allow_pickle=False)
+
+    for _ in range(100):
+        try:
+            return read()
+        except FileNotFoundError:
+            if not any(folder.parent.glob(f".{glob.escape(folder.name)}-old-*")):
+                break
+            time.sleep(0.01)
+    return read()
+
+
 def check_splits(splits: Mapping[str, Sequence[int]], class_names: Sequence[str]) -> None:
     """Refuse splits that share a class: accuracy on classes seen in training is no few-shot accuracy."""
     owner: dict[int, str] = {}
@@ -220,6 +307,7 @@ def check_splits(splits: Mapping[str, Sequence[int]], class_names: Sequence[str]
         for index in classes:
             if index in owner:
                 raise HandfulError(
-                    f"Class {class_names[index]!r} is in the splits {owner[index]!r} and {name!r}; a class belongs to one."
+                    f"Class {class_names[index]!r} is in the splits {owner[index]!r} and {name!r}; "
+                    "a class belongs to one."
                 )
             owner[int(index)] = name

@@ -1,0 +1,31 @@
+PYTHON ?= python3
+BIN = .venv/bin
+# The constraints hold wherever pip runs, in build environments too: an unpinned torch pulls gigabytes of CUDA.
+export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
+
+.PHONY: demo test lint clean
+
+demo: .venv/demo
+	$(BIN)/handful demo
+
+test: .venv/test lint
+	$(BIN)/python -m pytest
+
+lint: .venv/test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+.venv/demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/test: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf .venv

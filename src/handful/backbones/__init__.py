@@ -1,0 +1,10 @@
+"""Backbones: images [n, C, H, W] -> features [n, out_features].
+
+Any nn.Module with `out_features` and `image_shape` will do; those registered here can be named in a recipe.
+"""
+
+from handful.backbones.conv4 import Conv4
+from handful.registry import Registry, part
+
+BACKBONES: Registry = {}
+conv4 = part(BACKBONES, "conv4")(Conv4)

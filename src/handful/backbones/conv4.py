@@ -1,0 +1,64 @@
+"""Conv-4: four blocks of 3x3 convolution, batch norm and ReLU, halved by max-pooling or by stride.
+
+The network of Matching Networks (Vinyals et al. 2016), MAML (Finn et al. 2017) and ProtoNet (Snell et al. 2017).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from handful.errors import HandfulError
+
+Downsample = Literal["pool", "stride"]
+Pooling = Literal["mean", "flatten"]
+
+
+class Conv4(nn.Module):
+    """images [n, C, H, W] -> features [n, out_features].
+
+    downsample: `pool` halves by max-pooling after each block (mini-ImageNet, ProtoNet), `stride` by convolution
+    stride 2 (MAML on Omniglot).  pooling: `mean` averages the last map over its positions (MAML on Omniglot),
+    `flatten` keeps them.  Initialised as in MAML: Xavier-uniform convolutions, zero biases.
+    """
+
+    def __init__(
+        self,
+        channels: int = 64,
+        image_shape: tuple[int, int, int] = (3, 84, 84),
+        downsample: Downsample = "pool",
+        pooling: Pooling = "flatten",
+    ) -> None:
+        super().__init__()
+        in_channels, height, width = image_shape
+        if downsample == "pool" and min(height, width) < 16:
+            raise HandfulError(
+                f"Conv-4 halves its input four times by pooling, so images need at least 16x16 pixels, not {height}x{width}; "
+                "use downsample='stride'."
+            )
+        stride = 2 if downsample == "stride" else 1
+        blocks: list[nn.Module] = []
+        for block in range(4):
+            blocks += [
+                nn.Conv2d(in_channels if block == 0 else channels, channels, 3, stride=stride, padding=1),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(),
+            ]
+            if downsample == "pool":
+                blocks.append(nn.MaxPool2d(2))
+            height, width = (-(-height // 2), -(-width // 2)) if downsample == "stride" else (height // 2, width // 2)
+        self.blocks = nn.Sequential(*blocks)
+        self.pooling = pooling
+        self.image_shape = image_shape
+        self.out_features = channels * (1 if pooling == "mean" else height * width)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[n, C, H, W] in [0, 1] -> [n, out_features]."""
+        maps: Tensor = self.blocks(images)
+        return maps.mean((2, 3)) if self.pooling == "mean" else torch.flatten(maps, 1)

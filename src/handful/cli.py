@@ -1,0 +1,312 @@
+"""The command line: one verb a function, the same words as in Python and in recipes.
+
+Heavy imports happen inside the verbs, so that `handful --help` answers at once.  A HandfulError is one sentence on
+standard error and exit code 2.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from handful.errors import HandfulError
+
+if TYPE_CHECKING:
+    from handful.evaluate import Result
+
+app = typer.Typer(
+    help="Teach a vision model a new task from a handful of examples.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Data sets: what is known, what is in a folder, building a store.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def main() -> None:
+    """Entry point: errors that a person can mend are one sentence and exit code 2."""
+    try:
+        app()
+    except HandfulError as error:
+        print(f"handful: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("handful: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        sys.exit(130)
+
+
+def show(value: Any, as_json: bool, text: str) -> None:
+    """Print a result as JSON or as text."""
+    print(json.dumps(value, ensure_ascii=False, indent=1) if as_json else text)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("out/demo"),
+    max_minutes: Annotated[float, typer.Option(help="Longest training time, in minutes.")] = 2.5,
+) -> None:
+    """The main job end to end on the embedded glyphs: meta-train, evaluate, fit on five drawings, predict, report."""
+    from handful.demo import run_demo
+
+    run_demo(out, max_minutes)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one.")],
+    out: Annotated[Path, typer.Option(help="The run folder; training resumes where it stopped.")],
+    changes: Annotated[list[str] | None, typer.Option("--set", help="Change a recipe key: a.b=value.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Stop cleanly after this long, saved and evaluated.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew: delete the run that is in --out.")] = False,
+) -> None:
+    """Meta-train as a recipe says, evaluate on the test classes, write the report."""
+    from handful.recipe import load_recipe
+    from handful.train import train_recipe
+
+    train_recipe(load_recipe(recipe, changes or []), out, max_minutes=max_minutes, fresh=fresh)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    data: Annotated[str | None, typer.Option(help="Folder of the data's source, if it has moved.")] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    way: Annotated[int | None, typer.Option(min=2)] = None,
+    shot: Annotated[int | None, typer.Option(min=1)] = None,
+    query: Annotated[int | None, typer.Option(min=1, help="Query images a class.")] = None,
+    tasks: Annotated[int | None, typer.Option(min=2)] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Draws the tasks.")] = None,
+    inner_steps: Annotated[int | None, typer.Option(min=0)] = None,
+    inductive: Annotated[
+        bool, typer.Option("--inductive", help="Batch-norm statistics of the support set: queries judged one by one.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Score a run on many tasks, with interval, floors and task hash; what is not said is as in its recipe."""
+    from handful.evaluate import evaluate as score
+    from handful.run import Run
+
+    opened = Run.open(run, data)
+    result = score(
+        opened,
+        opened.data.split(split),
+        way=way,
+        shot=shot,
+        query=query,
+        tasks=tasks,
+        seed=seed,
+        inner_steps=inner_steps,
+        norm_stats="support" if inductive else None,
+    )
+    path = result.save(run)
+    show(json.loads(result.to_json()), as_json, f"{result}\nwritten to {path}")
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is the baseline.")],
+    way: Annotated[int | None, typer.Option(min=2)] = None,
+    shot: Annotated[int | None, typer.Option(min=1)] = None,
+    query: Annotated[int | None, typer.Option(min=1)] = None,
+    tasks: Annotated[int | None, typer.Option(min=2)] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Score runs on the same tasks: paired differences to the first with 95 % intervals."""
+    from dataclasses import asdict
+
+    from handful.compare import paired_differences
+    from handful.evaluate import evaluate as score
+    from handful.evaluate import percent
+    from handful.run import Run
+
+    if len(runs) < 2:
+        raise HandfulError(f"compare needs at least 2 runs, not {len(runs)}.")
+    first = Run.open(runs[0])
+    protocol = first.recipe.protocols()[0]
+    results: list[tuple[str, Result]] = []
+    for folder in runs:
+        results.append(
+            (
+                str(folder),
+                score(
+                    Run.open(folder),
+                    way=way or protocol.way,
+                    shot=shot or protocol.shot,
+                    query=query or protocol.query,
+                    tasks=tasks or protocol.tasks,
+                    seed=seed,
+                ),
+            )
+        )
+    differences = paired_differences(results)
+    lines = [f"{name}: {result}" for name, result in results]
+    lines += [
+        f"{d.run} - {d.baseline}: {percent(d.mean, d.ci95)[:-2]} points (95 % over {d.tasks} paired tasks)"
+        for d in differences
+    ]
+    value = {
+        "results": [{"name": name, **json.loads(result.to_json())} for name, result in results],
+        "differences": [asdict(d) for d in differences],
+    }
+    show(value, as_json, "\n".join(lines))
+
+
+@app.command()
+def fit(
+    support: Annotated[Path, typer.Argument(help="A folder of class folders, a few pictures in each.")],
+    out: Annotated[Path, typer.Option(help="The model folder.")],
+    run: Annotated[Path, typer.Option("--from", help="The meta-trained run to start from.")],
+    inner_steps: Annotated[int | None, typer.Option(min=0)] = None,
+    data: Annotated[str | None, typer.Option(help="Folder of the run's data, if it has moved.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Adapt a run to a handful of labelled pictures and save the model."""
+    from handful.model import fit as adapt
+    from handful.run import Run
+
+    model = adapt(support, Run.open(run, data), inner_steps)
+    model.save(out)
+    counts = ", ".join(f"{name} ({count})" for name, count in model.card.support.items())
+    text = f"{out}: {len(model.card.classes)} classes: {counts}"
+    if model.card.accuracy:
+        from handful.evaluate import percent
+
+        found = model.card.accuracy
+        text += (
+            f"\nSuch models score {percent(found['mean'], found['ci95'])} on {found['tasks']} {found['way']}-way "
+            f"{found['shot']}-shot test tasks of {found['data']} (inductive: each picture judged by itself)."
+        )
+    show(model.card.model_dump(), as_json, text)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 3,
+    csv: Annotated[Path | None, typer.Option(help="Also write a table: input, label, a column a class.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Name pictures: label and probabilities."""
+    from dataclasses import asdict
+
+    from handful.model import Model, write_csv
+
+    opened = Model.load(model)
+    answers = opened.predict(inputs)
+    if csv:
+        write_csv(csv, answers, opened.card.classes)
+    for answer in answers:
+        answer.probabilities = dict(list(answer.probabilities.items())[:top])
+    lines = [
+        f"{a.input}: " + ", ".join(f"{name} {100 * p:.1f} %" for name, p in a.probabilities.items()) for a in answers
+    ]
+    show([asdict(answer) for answer in answers], as_json, "\n".join(lines))
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    out: Annotated[Path | None, typer.Option(help="The HTML file; RUN/report.html for one run.")] = None,
+) -> None:
+    """Draw the plots of runs and write one self-contained HTML page."""
+    from handful.report import write_report, write_run_plots
+
+    for run in runs:
+        write_run_plots(run)
+    if out is None and len(runs) > 1:
+        raise HandfulError("Several runs need --out FILE.html for their common report.")
+    print(write_report(runs, out or runs[0] / "report.html"))
+
+
+@app.command("list")
+def list_parts(
+    kind: Annotated[str, typer.Argument(help="methods, backbones, datasets or recipes.")],
+    as_json: Json = False,
+) -> None:
+    """Name what there is."""
+    from handful.errors import unknown
+
+    def first_lines(registry: dict[str, Any]) -> dict[str, str]:
+        return {name: (part.__doc__ or "").strip().splitlines()[0] for name, part in registry.items()}
+
+    if kind == "methods":
+        from handful.methods import METHODS
+
+        names = first_lines(METHODS)
+    elif kind == "backbones":
+        from handful.backbones import BACKBONES
+
+        names = first_lines(BACKBONES)
+    elif kind == "datasets":
+        from handful.data import READERS
+
+        names = {name: reader.about for name, reader in READERS.items()}
+    elif kind == "recipes":
+        from handful.recipe import SHIPPED, shipped_recipes
+
+        texts = {name: (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8") for name in shipped_recipes()}
+        names = {name: text.splitlines()[0].lstrip("# ") for name, text in texts.items()}
+    else:
+        raise unknown("kind of part", kind, ("methods", "backbones", "datasets", "recipes"))
+    width = max(map(len, names))
+    show(names, as_json, "\n".join(f"{name:<{width}}  {about}" for name, about in names.items()))
+
+
+@data_app.command("list")
+def data_list(as_json: Json = False) -> None:
+    """The data sets that Handful reads."""
+    list_parts("datasets", as_json)
+
+
+@data_app.command("check")
+def data_check(
+    folder: Annotated[Path, typer.Argument(help="A folder: archives, class folders, or a store.")],
+    as_json: Json = False,
+) -> None:
+    """What is in a folder, and what is wrong with it."""
+    from dataclasses import asdict
+
+    from handful.data import check
+
+    found = check(folder)
+    show(asdict(found), as_json, str(found))
+    if found.problems:
+        raise typer.Exit(2)
+
+
+@data_app.command("build")
+def data_build(
+    name: Annotated[str, typer.Argument(help="A data set; see `handful data list`.")],
+    source: Annotated[Path | None, typer.Option(help="The folder of its source.")] = None,
+    npy: Annotated[Path | None, typer.Option(help="Also write a plain array [1623, 20, 1, 28, 28] (omniglot).")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be decoded.")] = False,
+    download: Annotated[bool, typer.Option("--download", help="Fetch the source first.")] = False,
+    image_size: Annotated[int | None, typer.Option(min=1)] = None,
+) -> None:
+    """Decode a data set once, to a store in the cache folder."""
+    import time
+
+    from handful.data import build, write_npy
+
+    started = time.perf_counter()
+    if npy is not None and name != "omniglot":
+        raise HandfulError(f"--npy writes note 002's Omniglot array; the data set {name!r} has none.")
+    store = build(name, source, download=download, image_size=image_size, skip_bad=skip_bad)
+    sizes = ", ".join(f"{len(classes)} {split}" for split, classes in store.splits.items())
+    print(
+        f"{name}: {len(store.images)} images {list(store.image_shape)} in {len(store.class_names)} classes ({sizes}), "
+        f"{time.perf_counter() - started:.1f} s"
+    )
+    for skipped in store.info.get("skipped", []):
+        print(f"skipped: {skipped}")
+    if npy is not None:
+        print(f"{write_npy(store, npy)} written")

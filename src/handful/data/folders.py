@@ -1,0 +1,293 @@
+"""folder: your own pictures, one folder a class.
+
+    photos/robin/a.jpg  photos/robin/b.png  photos/wren/c.jpg ...        classes are split by a seed
+    photos/train/robin/a.jpg ...  photos/val/...  photos/test/...        classes are split as the folders say
+
+A class is a folder of the top level, and pictures in folders below it are its own too.  Hidden files, files
+that are no pictures and folders without any are passed over.  A lone folder around the class folders, as
+archives often have, is stepped into.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from handful.data.reader import Reader
+from handful.data.store import Contents
+from handful.errors import HandfulError
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}  # in order
+FRACTIONS = (0.64, 0.16, 0.2)  # of the classes: those of mini-ImageNet
+AT_ONCE = 256  # pictures decoded ahead
+
+
+def read(
+    source: Path,
+    image_size: int = 84,
+    channels: int = 3,
+    seed: int = 0,
+    skip_bad: bool = False,
+    fractions: Sequence[float] = FRACTIONS,
+) -> Contents:
+    """The pictures of class folders, uint8 [channels, image_size, image_size], and the split of their
+    classes.
+
+    Each picture is turned as its EXIF orientation says, resized so that its short side is `image_size`, and
+    cropped in its centre.  Where the source has `train`, `val` (or `valid`, `validation`) and `test`
+    folders they are the split; otherwise a permutation of the sorted class names, drawn by `seed`, is cut
+    by `fractions`, each split with one class at least.  Two classes cannot be cut in three, so fewer than 3
+    are an error: `handful fit` learns from them directly, with no split.
+
+    skip_bad: leave out pictures that cannot be decoded and list them in info["skipped"].
+
+    Raises HandfulError: no pictures; an undecodable one; fewer than 3 classes; a class in two splits.
+    """
+    if channels not in (1, 3):
+        raise HandfulError(f"channels must be 1 (grey) or 3 (colour), not {channels}.")
+    if image_size < 1:
+        raise HandfulError(f"image_size must be at least 1 pixel, not {image_size}.")
+    shape = (channels, image_size, image_size)
+    source = unwrapped(source)
+    parts = split_folders(source)
+    found = (
+        {part: class_folders(folder) for part, folder in parts.items()}
+        if parts
+        else {"": class_folders(source)}
+    )
+    check_disjoint(found, source)
+    skipped: list[str] = []
+    if skip_bad:
+        found, skipped = without_bad(found, shape)
+    classes = [(name, paths) for part in found.values() for name, paths in part.items()]
+    names = [name for name, _ in classes]
+    splits: Mapping[str, Sequence[int]]
+    if parts:
+        owner = [part for part, members in found.items() for _ in members]
+        splits = {part: [index for index, own in enumerate(owner) if own == part] for part in parts}
+    else:
+        splits = split_by_seed(len(names), seed, fractions, source)
+    return Contents(
+        images=decoded([path for _, paths in classes for path in paths], shape),
+        labels=[index for index, (_, paths) in enumerate(classes) for _ in paths],
+        image_shape=shape,
+        class_names=names,
+        splits={"train": [], "val": [], "test": [], **splits},
+        info={
+            "name": "folder",
+            "split": "folders"
+            if parts
+            else f"drawn by seed {seed}, fractions {', '.join(map(str, fractions))}",
+            "skipped": skipped,
+        },
+    )
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The pictures in a folder and in the folders below it, told by suffix, sorted, without hidden ones."""
+    found: list[Path] = []
+    seen: set[str] = set()  # links may run in circles
+    for top, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(top)
+        folders[:] = [] if real in seen else [name for name in folders if is_visible(name)]
+        names = [] if real in seen else names
+        seen.add(real)
+        found += [
+            Path(top, name) for name in names if is_visible(name) and Path(name).suffix.lower() in SUFFIXES
+        ]
+    return sorted(found, key=lambda path: path.as_posix())
+
+
+def class_folders(folder: Path) -> dict[str, list[Path]]:
+    """Class name -> its pictures, sorted, for every folder in `folder` that holds any.
+
+    Raises HandfulError: no such folder, or no picture in a folder of its own.
+    """
+    if not folder.is_dir():
+        raise HandfulError(f"There is no folder {folder}.")
+    folder = unwrapped(folder)
+    found = {child.name: list_images(child) for child in subfolders(folder)}
+    found = {name: paths for name, paths in found.items() if paths}
+    if not found:
+        loose = len(list_images(folder))
+        raise HandfulError(
+            f"{folder} holds no class folders with pictures: put them into {folder / 'CLASS' / 'NAME.jpg'}"
+            + (f", also the {loose} that lie there loose." if loose else ".")
+        )
+    return found
+
+
+def load_image(path: Path, image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """A picture upright, resized to fill `image_shape` (C, H, W), its overhang cropped, as uint8 [C, H, W].
+
+    C is 1 (grey) or 3 (RGB); what is transparent becomes white.  Raises HandfulError naming a file that
+    cannot be decoded, one of more than 179 million pixels among them (Pillow's guard against decompression
+    bombs).
+    """
+    channels, height, width = image_shape
+    if not path.is_file():
+        raise HandfulError(f"There is no picture {path}.")
+    try:
+        with Image.open(path) as image:
+            # A much larger JPEG is decoded at a half to an eighth of its size, well above what is asked.
+            image.draft("RGB", (2 * max(width, height),) * 2)
+            plain = on_white(eight_bit(ImageOps.exif_transpose(image))).convert(
+                "L" if channels == 1 else "RGB"
+            )
+            fitted = ImageOps.fit(plain, (width, height), Image.Resampling.BICUBIC)
+            pixels = np.asarray(fitted).reshape(height, width, channels)
+    except Exception as error:  # Pillow's decoders raise nearly anything for damaged bytes
+        raise HandfulError(
+            f"{path} is no readable picture ({str(error) or type(error).__name__}); remove it, or use "
+            "--skip-bad to go on without it."
+        ) from error
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def eight_bit(image: Image.Image) -> Image.Image:
+    """A 16-bit grey picture by its upper byte (Pillow would clip it); others as they are."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray(np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8))
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """A picture with transparency laid on white paper; others as they are."""
+    if "transparency" not in image.info and image.mode not in ("RGBA", "LA", "PA", "RGBa", "La"):
+        return image
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+
+
+def decoded(paths: Sequence[Path], shape: tuple[int, int, int]) -> Iterator[NDArray[np.uint8]]:
+    """The pictures in order, uint8 [C, H, W], decoded in threads: Pillow frees the interpreter meanwhile."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for first in range(0, len(paths), AT_ONCE):
+            yield from pool.map(lambda path: load_image(path, shape), paths[first : first + AT_ONCE])
+
+
+def without_bad(
+    found: Mapping[str, Mapping[str, list[Path]]], shape: tuple[int, int, int]
+) -> tuple[dict[str, dict[str, list[Path]]], list[str]]:
+    """The classes without the pictures that cannot be decoded, and the names of these.
+
+    Each picture is decoded once more for that: a store's size must be known before the first is written.
+    """
+    skipped: list[str] = []
+
+    def is_good(path: Path) -> bool:
+        try:
+            load_image(path, shape)
+        except HandfulError:
+            return False
+        return True
+
+    good: dict[str, dict[str, list[Path]]] = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for part, classes in found.items():
+            good[part] = {}
+            for name, paths in classes.items():
+                verdicts = list(pool.map(is_good, paths))
+                skipped += [str(path) for path, fine in zip(paths, verdicts) if not fine]
+                if any(verdicts):
+                    good[part][name] = [path for path, fine in zip(paths, verdicts) if fine]
+    return good, skipped
+
+
+def split_by_seed(classes: int, seed: int, fractions: Sequence[float], source: Path) -> dict[str, list[int]]:
+    """Class indices drawn into train, val and test; each gets one at least, train what rounding leaves."""
+    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise HandfulError(
+            f"fractions must be three positive numbers that add up to 1, not {list(fractions)}."
+        )
+    if classes < 3:
+        raise HandfulError(
+            f"{source} holds {classes} class{'es' * (classes != 1)}, and a split into train, val and test "
+            "needs 3 at least; add classes, or use `handful fit`, which needs no split."
+        )
+    val, test = (max(1, round(fraction * classes)) for fraction in fractions[1:])
+    val, test = min(val, classes - 2), min(test, classes - 1 - min(val, classes - 2))
+    order = np.argsort(np.random.Generator(np.random.Philox(key=seed)).random(classes)).tolist()
+    return {
+        "train": sorted(order[val + test :]),
+        "val": sorted(order[:val]),
+        "test": sorted(order[val : val + test]),
+    }
+
+
+def split_folders(folder: Path) -> dict[str, Path]:
+    """Split name -> folder, in the order train, val, test; {} unless `folder` holds `train` and another."""
+    found: dict[str, Path] = {}
+    for child in subfolders(folder):
+        part = SPLITS.get(child.name.lower())
+        if part in found:
+            raise HandfulError(f"{found[part]} and {child} are both the {part} split; leave one of them.")
+        if part:
+            found[part] = child
+    return (
+        {part: found[part] for part in SPLITS if part in found} if "train" in found and len(found) > 1 else {}
+    )
+
+
+def check_disjoint(found: Mapping[str, Mapping[str, list[Path]]], source: Path) -> None:
+    """Refuse a class that lies in two split folders."""
+    owner: dict[str, str] = {}
+    for part, classes in found.items():
+        for name in classes:
+            if name in owner:
+                raise HandfulError(
+                    f"The class {name!r} of {source} lies in both {owner[name]} and {part}; a class belongs "
+                    "to one split, or accuracy is measured on classes seen in training."
+                )
+            owner[name] = part
+
+
+def unwrapped(folder: Path) -> Path:
+    """The folder that holds the class folders: `folder`, or the last of a chain of lone folders in it."""
+    while True:
+        children = subfolders(folder)
+        if (
+            len(children) != 1
+            or has_pictures(folder)
+            or has_pictures(children[0])
+            or not subfolders(children[0])
+        ):
+            return folder
+        folder = children[0]
+
+
+def has_pictures(folder: Path) -> bool:
+    """Whether pictures lie directly in a folder."""
+    return any(
+        is_visible(name) and os.path.splitext(name)[1].lower() in SUFFIXES for name in os.listdir(folder)
+    )
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The visible folders in a folder, sorted by name."""
+    return sorted(
+        (child for child in folder.iterdir() if child.is_dir() and is_visible(child.name)),
+        key=lambda p: p.name,
+    )
+
+
+def is_visible(name: str) -> bool:
+    """Whether a name is neither hidden nor the litter of an archiver."""
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+READER = Reader(
+    read,
+    about="your own pictures, one folder a class",
+    expects="class folders of pictures, CLASS/NAME.jpg",
+    files=list_images,
+    options=("rotations", "image_size", "channels", "seed", "skip_bad", "fractions"),
+    by_path=True,
+)

@@ -1,0 +1,208 @@
+"""Which data sets there are, where their sources and stores lie, and the way from a name to an open store.
+
+A store is built once, into the cache folder, and opened ever after.  It remembers a fingerprint of its
+source (names, sizes and times of the files) and is built anew when the source has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from handful.data import folders, glyphs, omniglot, random_pixels
+from handful.data.reader import Reader
+from handful.data.store import ImageStore, open_store, write_store
+from handful.errors import HandfulError, unknown
+
+READERS: dict[str, Reader] = {
+    "glyphs": glyphs.READER,
+    "omniglot": omniglot.READER,
+    "folder": folders.READER,
+    "random": random_pixels.READER,
+}
+
+
+def load(
+    name: str,
+    root: str | Path | None = None,
+    *,
+    rotations: int = 1,
+    image_size: int | None = None,
+    channels: int | None = None,
+    seed: int = 0,
+    skip_bad: bool = False,
+    fractions: Sequence[float] | None = None,
+    rebuild: bool = False,
+) -> ImageStore:
+    """Open a data set by name, building its store first if there is none or its source has changed.
+
+    name: one of `READERS`; root: the folder of the source, or the folder around it; else the source is
+    looked for in $HANDFUL_DATA/name, and without any a store that was built before is opened.  rotations: 4
+    counts quarter turns of a class as classes of their own; image_size: pixels of a side; channels: 1 or 3;
+    seed, fractions: of the class split (`folder`) or the pixels (`random`); skip_bad: go on without
+    undecodable pictures; rebuild: build in any case.
+
+    Raises HandfulError: an unknown name, an option that the data set does not take, no source, a bad source.
+    """
+    reader = reader_of(name)
+    given = {
+        "rotations": None if rotations == 1 else rotations,
+        "image_size": image_size,
+        "channels": channels,
+        "seed": seed or None,
+        "skip_bad": skip_bad or None,
+        "fractions": None if fractions is None else tuple(fractions),
+    }
+    options = build_options(name, {key: value for key, value in given.items() if value is not None})
+    source = find_source(name, root)
+    target = store_folder(name, source, options)
+    mark = fingerprint(reader, source)
+    if rebuild or not is_current(target, mark):
+        if reader.files and source is None:
+            raise missing(name, root)
+        contents = reader.read(*([source] if reader.files else []), **options)
+        where = None if source is None else str(source)
+        info = {**contents.info, "source": where, "options": options, "fingerprint": mark}
+        write_store(target, **contents._replace(info=info)._asdict())
+    return open_store(target, rotations)
+
+
+def build_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given options that make a store another one: not `rotations`, a way to open it, and no defaults.
+
+    Raises HandfulError for an option that the data set does not take.
+    """
+    reader = reader_of(name)
+    for key in given:
+        if key not in reader.options:
+            takes = f"it takes {', '.join(reader.options)}" if reader.options else "it takes no options"
+            raise HandfulError(f"The data set {name!r} does not take {key}; leave it out ({takes}).")
+    known = signature(reader.read).parameters
+    return {key: value for key, value in given.items() if key in known and value != known[key].default}
+
+
+def build(
+    name: str, source: str | Path | None = None, *, download: bool = False, **options: Any
+) -> ImageStore:
+    """Build a store anew, as `handful data build NAME --source PATH` does; options as for `load`.
+
+    download: fetch the source first, into `source` or else into the cache folder.
+    """
+    reader = reader_of(name)
+    if download:
+        if reader.fetch is None:
+            raise HandfulError(
+                f"The data set {name!r} has no download; it is made of: {reader.expects or 'nothing'}."
+            )
+        source = reader.fetch(Path(source) if source else downloads(name))
+    return load(name, source, rebuild=True, **options)
+
+
+def folder(
+    path: str | Path, image_size: int = 84, channels: int = 3, seed: int = 0, **options: Any
+) -> ImageStore:
+    """The pictures of class folders, `path/<class>/*.jpg`, as uint8 [channels, image_size, image_size].
+
+    Classes are split into train, val and test by `seed`, or as `path/train`, `path/val` and `path/test` say.
+    Options as for `load`; everything else as in `handful.data.folders.read`.
+    """
+    return load("folder", path, image_size=image_size, channels=channels, seed=seed, **options)
+
+
+def reader_of(name: str) -> Reader:
+    """The reader of a data set."""
+    if name not in READERS:
+        raise unknown("data set", name, READERS)
+    return READERS[name]
+
+
+def cache_dir() -> Path:
+    """Where stores are kept: $HANDFUL_CACHE, else $XDG_CACHE_HOME/handful, else ~/.cache/handful."""
+    if named := os.environ.get("HANDFUL_CACHE"):
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "handful"
+
+
+def downloads(name: str) -> Path:
+    """Where the archives of a data set are put if no folder is named for them."""
+    return cache_dir() / "downloads" / name
+
+
+def find_source(name: str, root: str | Path | None) -> Path | None:
+    """The folder of a data set's source: root, root/name, or without a root $HANDFUL_DATA/name or a former
+    download.
+
+    None if there is none, or if the data set needs none.  Raises HandfulError where `root` is given and
+    holds none.
+    """
+    reader = reader_of(name)
+    if reader.files is None:
+        return None
+    if root is not None:
+        places = [Path(root).expanduser(), Path(root).expanduser() / name]
+    else:
+        data = os.environ.get("HANDFUL_DATA")
+        places = [Path(data).expanduser() / name] if data else []
+        places.append(downloads(name))
+    for place in places:
+        if place.is_dir() and reader.files(place):
+            return place
+    if root is not None:
+        raise missing(name, root)
+    return None
+
+
+def missing(name: str, root: str | Path | None) -> HandfulError:
+    """The error for a source that was not found, with the ways to name one."""
+    reader = READERS[name]
+    if root is None:
+        start = f"The data set {name!r} was not built yet: name the folder that holds {reader.expects}"
+    elif not Path(root).expanduser().is_dir():
+        start = f"There is no folder {root}: name the folder that holds {reader.expects}"
+    else:
+        start = f"{root} does not hold {reader.expects}: name the folder that does"
+    last = f", or fetch it: `handful data build {name} --download`" if reader.fetch else ""
+    return HandfulError(
+        f"{start}, by --source, by data.root in the recipe, or as {name}/ in HANDFUL_DATA{last}."
+    )
+
+
+def store_folder(name: str, source: Path | None, options: Mapping[str, Any]) -> Path:
+    """Where the store of a data set with these options lies in the cache folder."""
+    parts: dict[str, Any] = dict(options)
+    label = name
+    if READERS[name].by_path and source is not None:
+        parts["path"] = str(source.resolve())
+        label += "-" + re.sub(r"\W+", "_", source.resolve().name)[:40]
+    if parts:
+        label += "-" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
+    return cache_dir() / label
+
+
+def fingerprint(reader: Reader, source: Path | None) -> str | None:
+    """A digest of the reader's version and its source's files (name, size, time); None if there is none."""
+    if reader.files and source is None:
+        return None
+    digest = hashlib.sha256(f"version {reader.version}".encode())
+    if reader.files and source:
+        for path in reader.files(source):
+            stat = path.stat() if path.exists() else path.lstat()  # a broken link is for the reader to name
+            digest.update(
+                f"\n{path.relative_to(source).as_posix()} {stat.st_size} {stat.st_mtime_ns}".encode()
+            )
+    return digest.hexdigest()
+
+
+def is_current(target: Path, mark: str | None) -> bool:
+    """Whether a store is there and made of the source that `mark` names; without a mark any store will do."""
+    try:
+        found = open_store(target).info.get("fingerprint")
+    except HandfulError:  # missing or damaged: built anew if the source is at hand, told otherwise
+        return mark is None and target.exists()
+    return mark in (None, found)

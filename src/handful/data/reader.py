@@ -1,0 +1,30 @@
+"""Reader: what a data set is, for the registry in `library.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from handful.data.store import Contents
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A data set that Handful can read.  Those that need no source leave `expects` and `files` out.
+
+    read([source], **options) -> Contents: what the source folder holds, its images decoded as they are
+    asked for; about: one line; expects: what a source folder holds, in words; files: its files, none if it
+    is no source folder; options: those of `load` that it takes; fetch: downloads the source into a folder
+    and returns that; by_path: each source folder is a data set of its own; version: of what `read` makes,
+    raised to have stores built anew.
+    """
+
+    read: Callable[..., Contents]
+    about: str
+    expects: str = ""
+    files: Callable[[Path], list[Path]] | None = None
+    options: tuple[str, ...] = ()
+    fetch: Callable[[Path], Path] | None = None
+    by_path: bool = False
+    version: int = 1

@@ -1,0 +1,177 @@
+"""Evaluation: accuracy over many tasks, with its interval, its floors, and everything needed to repeat it."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from handful.data.store import ClassSplit
+from handful.episodes import EpisodeSampler
+from handful.files import write_text
+from handful.inner_loop import NormStats
+from handful.methods import MAML
+from handful.recipe import Protocol
+
+if TYPE_CHECKING:
+    from handful.run import Run
+
+TASKS_PER_CHUNK = 20
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation.  Scores are fractions; intervals are 95 % over tasks; `per_task` is after the last inner step."""
+
+    problem: str
+    method: str
+    backbone: str
+    data: str
+    split: str
+    metric: str
+    mean: float
+    ci95: float
+    tasks: int
+    way: int
+    shot: int
+    query: int
+    seed: int
+    task_hash: str
+    norm_stats: str
+    transductive: bool
+    inner_steps: int
+    by_inner_step: list[float]
+    by_inner_step_ci95: list[float]
+    floors: dict[str, dict[str, float]]
+    seconds: float
+    note: str | None = None
+    run: dict[str, Any] = field(default_factory=dict)
+    per_task: list[float] = field(default_factory=list, repr=False)
+
+    def __str__(self) -> str:
+        mode = "transductive" if self.transductive else "inductive"
+        floors = ", ".join(f"{name} {100 * floor['mean']:.1f} %" for name, floor in self.floors.items())
+        text = (
+            f"{self.metric} {percent(self.mean, self.ci95)} (95 % over {self.tasks} tasks, {self.way}-way "
+            f"{self.shot}-shot, {self.query} query a class, {mode}; floors: {floors}; tasks {self.task_hash})"
+        )
+        return f"{text}\n{self.note}" if self.note else text
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file that holds it in a run's `eval` folder."""
+        return (
+            f"{self.split}-{self.way}w{self.shot}s{self.query}q-{self.tasks}tasks-seed{self.seed}"
+            f"-{self.norm_stats}-{self.inner_steps}steps.json"
+        )
+
+    def to_json(self) -> str:
+        """All fields as JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False, indent=1)
+
+    def save(self, folder: Path) -> Path:
+        """Write it into a run's `eval` folder."""
+        path = folder / "eval" / self.file_name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, self.to_json())
+        return path
+
+
+def percent(mean: float, ci95: float) -> str:
+    """`96.7 ± 0.4 %`."""
+    return f"{100 * mean:.1f} ± {100 * ci95:.1f} %"
+
+
+def interval(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Half width of the 95 % interval of the mean over the last axis: 1.96 s / sqrt(n), s with n - 1."""
+    width: NDArray[np.float64] = 1.96 * values.std(-1, ddof=1) / np.sqrt(values.shape[-1])
+    return width
+
+
+def evaluate(
+    run: Run,
+    split: ClassSplit | None = None,
+    *,
+    way: int | None = None,
+    shot: int | None = None,
+    query: int | None = None,
+    tasks: int | None = None,
+    inner_steps: int | None = None,
+    norm_stats: NormStats | None = None,
+    seed: int | None = None,
+) -> Result:
+    """Score a run on a split (its test classes by default); what is not said is as in its recipe's evaluation."""
+    said = {"way": way, "shot": shot, "query": query, "tasks": tasks, "inner_steps": inner_steps, "norm_stats": norm_stats}
+    protocol = run.recipe.protocols()[0].model_copy(update={k: v for k, v in said.items() if v is not None})
+    seed = run.recipe.seed if seed is None else seed
+    return evaluate_method(run.method, split or run.data.test, protocol, seed=seed, run=run.provenance())
+
+
+def evaluate_method(
+    method: MAML, split: ClassSplit, protocol: Protocol, *, seed: int = 0, run: dict[str, Any] | None = None
+) -> Result:
+    """Score a method on the first `protocol.tasks` tasks that `seed` draws from a split.
+
+    The protocol's way, shot and query must be set.  The same seed gives the same tasks to every method; `task_hash`
+    proves it.  No weight or buffer of the method is changed.
+    """
+    assert protocol.way and protocol.shot and protocol.query
+    started = time.perf_counter()
+    norm_stats: NormStats = protocol.norm_stats or method.norm_stats
+    inner_steps = method.inner_steps if protocol.inner_steps is None else protocol.inner_steps
+    sampler = EpisodeSampler(split, protocol.way, protocol.shot, protocol.query, seed)
+    method.attach_head(method.problem.outputs(protocol.way))
+    scores, floors = score_tasks(method, sampler, protocol.tasks, inner_steps, norm_stats)
+    means, widths = scores.mean(1), interval(scores)
+    return Result(
+        problem=method.problem.name,
+        method=_name(method),
+        backbone=_name(method.network.backbone),
+        data=split.store.name,
+        split=split.name,
+        metric=method.problem.metric,
+        mean=float(means[-1]),
+        ci95=float(widths[-1]),
+        tasks=protocol.tasks,
+        way=protocol.way,
+        shot=protocol.shot,
+        query=protocol.query,
+        seed=seed,
+        task_hash=sampler.task_hash(protocol.tasks),
+        norm_stats=norm_stats,
+        transductive=norm_stats == "batch",
+        inner_steps=inner_steps,
+        by_inner_step=means.tolist(),
+        by_inner_step_ci95=widths.tolist(),
+        floors={name: {"mean": float(v.mean()), "ci95": float(interval(v))} for name, v in floors.items()},
+        seconds=round(time.perf_counter() - started, 2),
+        note=split.store.info.get("note"),
+        run=run or {},
+        per_task=scores[-1].tolist(),
+    )
+
+
+def score_tasks(
+    method: MAML, sampler: EpisodeSampler, tasks: int, inner_steps: int, norm_stats: NormStats
+) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+    """Scores [S+1, tasks] after every inner step, and the floors' scores [tasks] on the same tasks."""
+    device = next(method.parameters()).device
+    scores: list[torch.Tensor] = []
+    floors: dict[str, list[torch.Tensor]] = {}
+    for start in range(0, tasks, TASKS_PER_CHUNK):
+        episode = sampler.episodes(start, min(start + TASKS_PER_CHUNK, tasks)).to(device)
+        predictions = method.predict(episode, inner_steps, norm_stats)
+        scores.append(method.problem.score(predictions, episode.query_y).cpu())
+        for name, floor in method.problem.floors(episode).items():
+            floors.setdefault(name, []).append(floor.cpu())
+    return torch.cat(scores, 1).numpy(), {name: torch.cat(parts).numpy() for name, parts in floors.items()}
+
+
+def _name(part: Any) -> str:
+    return part.spec["name"] if hasattr(part, "spec") else type(part).__name__

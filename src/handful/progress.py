@@ -1,0 +1,54 @@
+"""Progress of a training run: a live bar on a terminal, a line a validation elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+
+class Progress:
+    """Shows step, rate, time left, loss, and validation accuracy with its interval."""
+
+    def __init__(self, name: str, steps: int, quiet: bool = False) -> None:
+        self.console = Console(file=sys.stderr, quiet=quiet)
+        self.bar = Bar(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[state]}"),
+            console=self.console,
+            disable=quiet or not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task(name, total=steps, rate="", state="")
+        self.steps = steps
+        self.first: tuple[int, float] | None = None
+        self.validation = ""
+
+    def __enter__(self) -> Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+
+    def update(self, step: int, row: dict[str, Any]) -> None:
+        """Show a row of the metrics."""
+        now = time.perf_counter()
+        self.first = self.first or (step, now)
+        rate = (step - self.first[0]) / max(now - self.first[1], 1e-9)
+        if "val_mean" in row:
+            self.validation = f"val {100 * row['val_mean']:.1f} ± {100 * row['val_ci95']:.1f} %"
+        state = f"loss {row['loss']:.3f}  {self.validation}"
+        self.bar.update(self.task, completed=step, rate=f"{rate:.1f} steps/s", state=state)
+        if not self.console.is_terminal and "val_mean" in row:
+            left = f", {(self.steps - step) / rate / 60:.1f} min left" if rate else ""
+            self.console.print(f"step {step}/{self.steps}  {rate:.1f} steps/s{left}  {state}", highlight=False)

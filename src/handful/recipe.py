@@ -1,0 +1,193 @@
+"""Recipes: a run described in one YAML file.  Every key is read; an unknown one is refused with the nearest name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from handful.backbones import BACKBONES
+from handful.errors import HandfulError, unknown
+from handful.inner_loop import NormStats
+from handful.methods import METHODS
+from handful.registry import check_options
+
+SHIPPED = Path(__file__).parent / "recipes"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataRecipe(_Section):
+    """Which images, and where their source lies."""
+
+    name: str
+    root: str | None = None
+    image_size: int | None = Field(None, ge=1)
+    channels: Literal[1, 3] | None = None
+    rotations: bool = False
+    """Count each quarter turn of a class as a class of its own."""
+
+
+class PartRecipe(BaseModel):
+    """A registered part by name, with its options, which its constructor checks."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    def spec(self) -> dict[str, Any]:
+        """Name and options."""
+        return self.model_dump()
+
+
+class TrainRecipe(_Section):
+    """The outer loop."""
+
+    way: int = Field(5, ge=2)
+    shot: int = Field(1, ge=1)
+    query: int = Field(15, ge=1)
+    """Query images a class."""
+    tasks_per_step: int = Field(16, ge=1)
+    tasks_per_chunk: int | None = Field(None, ge=1)
+    """Tasks whose graph is held at a time; the gradient is the same. All of a step if absent."""
+    steps: int = Field(ge=1)
+    lr: float = Field(1e-3, gt=0)
+    schedule: Literal["constant", "cosine"] = "cosine"
+    clip: float | None = Field(None, gt=0)
+    """Clamp every entry of the outer gradient to [-clip, clip], as MAML does on mini-ImageNet."""
+    validate_every: int = Field(500, ge=1)
+    validation_tasks: int = Field(200, ge=2)
+    workers: int = Field(0, ge=0)
+    """Processes that load tasks; 0 loads them in the training process."""
+
+
+class Protocol(_Section):
+    """How test tasks are drawn and predicted; what is absent is as in training."""
+
+    way: int | None = Field(None, ge=2)
+    shot: int | None = Field(None, ge=1)
+    query: int | None = Field(None, ge=1)
+    tasks: int = Field(600, ge=2)
+    inner_steps: int | None = Field(None, ge=0)
+    norm_stats: NormStats | None = None
+
+
+class EvaluateRecipe(Protocol):
+    """The evaluations at the end of training; `also` lists further ones, each a change of the first."""
+
+    also: list[dict[str, Any]] = []
+
+    def protocols(self) -> list[Protocol]:
+        """The main protocol and those of `also`."""
+        main = self.model_dump(exclude={"also"})
+        return [Protocol(**main), *(Protocol(**{**main, **change}) for change in self.also)]
+
+    @model_validator(mode="after")
+    def _check_also(self) -> EvaluateRecipe:
+        self.protocols()
+        return self
+
+
+class Recipe(_Section):
+    """A whole run."""
+
+    name: str
+    seed: int = Field(0, ge=0)
+    data: DataRecipe
+    backbone: PartRecipe
+    method: PartRecipe
+    train: TrainRecipe
+    evaluate: EvaluateRecipe = EvaluateRecipe(tasks=600)
+
+    def protocols(self) -> list[Protocol]:
+        """The evaluations at the end, the main one first; way, shot and query as in training where not said."""
+        return [
+            protocol.model_copy(
+                update={key: getattr(protocol, key) or getattr(self.train, key) for key in ("way", "shot", "query")}
+            )
+            for protocol in self.evaluate.protocols()
+        ]
+
+    def check_parts(self) -> None:
+        """Refuse parts and options that do not exist, before any work starts."""
+        check_options("backbone", BACKBONES, self.backbone.spec())
+        check_options("method", METHODS, self.method.spec())
+
+    def to_yaml(self) -> str:
+        """The recipe with every default written out."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def parse(text: str, source: str, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe from YAML text; `changes` are `a.b=value` settings on top of it."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        raise HandfulError(f"{source} is not valid YAML{f' (line {where.line + 1})' if where else ''}.") from error
+    if not isinstance(content, dict):
+        raise HandfulError(f"{source} is not a recipe: it should be a mapping with name, data, backbone, method, train.")
+    for change in changes:
+        _set(content, change)
+    recipe = make_recipe(content, source)
+    recipe.check_parts()
+    return recipe
+
+
+def make_recipe(content: dict[str, Any], source: str = "recipe") -> Recipe:
+    """A recipe from its sections; raises one sentence for the first thing that is wrong."""
+    try:
+        return Recipe(**content)
+    except ValidationError as error:
+        raise HandfulError(f"{source}: {_sentence(error)}") from error
+
+
+def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
+    """A recipe by file name, or by the name of a shipped one (`handful list recipes`)."""
+    path = Path(name)
+    if not path.is_file():
+        if os.sep in name and path.suffix:
+            shipped = SHIPPED / path.name
+            path = shipped if path.parent.name == "recipes" else path
+        else:
+            path = SHIPPED / f"{path.stem if path.suffix == '.yaml' else name}.yaml"
+    if not path.is_file():
+        raise unknown("recipe", name, shipped_recipes())
+    return parse(path.read_text(encoding="utf-8"), str(name), changes)
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes in the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def _set(content: dict[str, Any], change: str) -> None:
+    """Apply one `a.b=value` change."""
+    key, equals, value = change.partition("=")
+    if not equals or not key:
+        raise HandfulError(f"--set takes key=value, such as train.steps=1000, not {change!r}.")
+    *sections, last = key.split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise HandfulError(f"--set {change}: {section!r} is a value, not a section.")
+    content[last] = yaml.safe_load(value)
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first problem of a recipe, in one sentence."""
+    first = error.errors()[0]
+    where = ".".join(str(step) for step in first["loc"])
+    if first["type"] == "extra_forbidden":
+        model: Any = Recipe
+        for step in first["loc"][:-1]:
+            model = model.model_fields[step].annotation
+        return str(unknown("recipe key", where, [".".join([*map(str, first["loc"][:-1]), f]) for f in model.model_fields]))
+    if first["type"] == "missing":
+        return f"the key {where!r} is missing."
+    return f"{where} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."

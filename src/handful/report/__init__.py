@@ -1,0 +1,20 @@
+"""Pictures of a run, and the report: one self-contained HTML file.
+
+Importing this room imports matplotlib; the rest of the package imports it inside the function that needs it.
+"""
+
+from handful.report.html import write_report, write_run_plots
+from handful.report.plots import adaptation_curve, forest, learning_curve, task_histogram
+from handful.report.sheet import contact_sheet
+from handful.report.style import save
+
+__all__ = [
+    "adaptation_curve",
+    "contact_sheet",
+    "forest",
+    "learning_curve",
+    "save",
+    "task_histogram",
+    "write_report",
+    "write_run_plots",
+]

@@ -1,0 +1,59 @@
+"""How numbers are said, on the page and in the pictures: `96.7 ± 0.4 %`."""
+
+from __future__ import annotations
+
+import math
+
+
+def name(metric: str) -> str:
+    """The metric in words: `mean_squared_error` is read as `mean squared error`."""
+    return metric.replace("_", " ")
+
+
+def scale(metric: str) -> float:
+    """What a value is multiplied by on the screen: 100 for accuracies, which are fractions in JSON."""
+    return 100.0 if "accuracy" in metric.lower() else 1.0
+
+
+def axis(metric: str, of: str = "") -> str:
+    """The label of an axis, with its unit: `accuracy of a task (%)`."""
+    return " ".join(filter(None, [name(metric), of, "(%)" if scale(metric) == 100 else ""]))
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether the best value is the lowest one."""
+    return any(word in metric.lower() for word in ("error", "loss", "mse"))
+
+
+def measured(mean: float, ci95: float | None = None, metric: str = "accuracy", signed: bool = False) -> str:
+    """`96.7 ± 0.4 %`: a mean with its 95 % interval, both as in JSON (an accuracy is a fraction).
+
+    Percentages have one decimal, and one more where the interval would read 0.0; other metrics have as many
+    as give the interval two digits.
+    """
+    if not math.isfinite(mean):
+        return "not a number"
+    percent = scale(metric) == 100
+    mean, ci = mean * scale(metric), (ci95 or 0.0) * scale(metric)
+    known = math.isfinite(ci) and ci > 0
+    if percent:
+        digits = 1 if not known or ci >= 0.05 else 2
+    else:
+        reference = ci if known else abs(mean) / 10 or 1.0  # no interval: three digits of the mean
+        digits = min(max(1 - math.floor(math.log10(reference)), 0), 6)
+    interval = f" ± {ci:.{digits}f}" if known else ""
+    return f"{mean:{'+' if signed else ''}.{digits}f}{interval}{' %' if percent else ''}".replace("-", "−")
+
+
+def count(number: int, noun: str) -> str:
+    """`1 task`, `20,000 tasks`, `5 classes`."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
+def duration(seconds: float) -> str:
+    """`41 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,156 @@
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from handful.data.store import ImageStore, open_store, write_store
+from handful.errors import HandfulError
+
+
+def pixels(count: int, shape: tuple[int, int, int] = (1, 4, 4), seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
+def write(folder: Path, images: Any = None, **changes: Any) -> ImageStore:
+    contents: dict[str, Any] = {
+        "images": pixels(6) if images is None else images,
+        "labels": [0, 0, 1, 1, 2, 2],
+        "image_shape": (1, 4, 4),
+        "class_names": ["a", "b", "c"],
+        "splits": {"train": [0], "val": [1], "test": [2]},
+        "info": {"name": "toy"},
+    }
+    return write_store(folder, **{**contents, **changes})
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    store = write(tmp_path / "toy")
+    assert np.array_equal(store.images, pixels(6))
+    assert store.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert store.class_names == ("a", "b", "c")
+    assert store.image_shape == (1, 4, 4)
+    assert store.name == "toy"
+    assert store.digest == hashlib.sha256(store.labels.tobytes() + pixels(6).tobytes()).hexdigest()
+    assert isinstance(store.images, np.memmap)
+    assert sorted(path.name for path in (tmp_path / "toy").iterdir()) == [
+        "images.npy",
+        "labels.npy",
+        "store.json",
+    ]
+    assert os.listdir(tmp_path) == ["toy"]
+
+
+@pytest.mark.parametrize("rotations", [1, 4])
+def test_rotated_classes_are_quarter_turns(tmp_path: Path, rotations: int) -> None:
+    write(tmp_path / "toy")
+    split = open_store(tmp_path / "toy", rotations).test
+    assert len(split) == rotations
+    for index in range(rotations):
+        ids = split.starts[index] + np.arange(split.counts[index])
+        assert np.array_equal(split.fetch(ids).numpy(), np.rot90(pixels(6)[4:], index, (-2, -1)))
+        assert split.class_name(index) == "c" + ("", "/rot090", "/rot180", "/rot270")[index]
+
+
+def test_an_interrupted_write_leaves_the_old_store(tmp_path: Path) -> None:
+    old = write(tmp_path / "toy")
+
+    def stops() -> Iterator[NDArray[np.uint8]]:
+        yield pixels(1)[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "toy", stops())
+    assert open_store(tmp_path / "toy").digest == old.digest
+    assert os.listdir(tmp_path) == ["toy"]
+
+
+def test_a_new_store_replaces_the_old_one_which_open_views_keep(tmp_path: Path) -> None:
+    old = write(tmp_path / "toy")
+    new = write(tmp_path / "toy", pixels(6, seed=1))
+    assert open_store(tmp_path / "toy").digest == new.digest
+    assert np.array_equal(old.images, pixels(6))
+    assert os.listdir(tmp_path) == ["toy"]
+
+
+def test_many_writers_and_readers_of_one_store_do_not_break_each_other(tmp_path: Path) -> None:
+    write(tmp_path / "toy")
+    digests = {write(tmp_path / f"toy{seed}", pixels(6, seed=seed)).digest for seed in range(8)}
+
+    def work(seed: int) -> str:
+        return write(tmp_path / "toy", pixels(6, seed=seed % 8)).digest
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(work, range(64))) <= digests
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": [0, 1, 0, 1, 2, 2]}, "ascend"),
+        ({"labels": [0, 0, 1]}, "6 images for 3 labels"),
+        ({"labels": [0] * 7}, "6 images for 7 labels"),
+        ({"image_shape": (1, 5, 5)}, r"image 0 is uint8 \(1, 4, 4\), not uint8 \(1, 5, 5\)"),
+    ],
+)
+def test_mistakes_of_a_reader_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        write(tmp_path / "toy", **changes)
+    assert os.listdir(tmp_path) == []
+
+
+def test_no_images(tmp_path: Path) -> None:
+    with pytest.raises(HandfulError, match="'toy' holds no image"):
+        write(tmp_path / "toy", labels=[])
+
+
+def test_a_class_in_two_splits(tmp_path: Path) -> None:
+    with pytest.raises(HandfulError, match="Class 'b' is in the splits 'train' and 'test'"):
+        write(tmp_path / "toy", splits={"train": [0, 1], "test": [1, 2]})
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(HandfulError, match=r"cannot be written .* name another folder"):
+        write(tmp_path / "file" / "toy")
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "store.json"])
+def test_truncated_and_missing_files(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "toy")
+    file = tmp_path / "toy" / name
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(HandfulError, match=r"is damaged .* build it anew with `handful data build`"):
+        open_store(tmp_path / "toy")
+    file.unlink()
+    with pytest.raises(HandfulError, match=f"is not a store: {name} is missing"):
+        open_store(tmp_path / "toy")
+
+
+def test_a_store_of_another_format(tmp_path: Path) -> None:
+    write(tmp_path / "toy")
+    file = tmp_path / "toy" / "store.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 99}))
+    with pytest.raises(HandfulError, match="another version"):
+        open_store(tmp_path / "toy")
+
+
+def test_rotations_that_cannot_be(tmp_path: Path) -> None:
+    write(tmp_path / "toy")
+    with pytest.raises(HandfulError, match="rotations must be 1 or 4, not 2"):
+        open_store(tmp_path / "toy", 2)
+    write(tmp_path / "wide", pixels(6, (1, 4, 6)), image_shape=(1, 4, 6))
+    with pytest.raises(HandfulError, match="rotations=4 needs square images"):
+        open_store(tmp_path / "wide", 4)
+
+
+def test_unknown_split(tmp_path: Path) -> None:
+    with pytest.raises(HandfulError, match="no split 'tests'; did you mean 'test'"):
+        write(tmp_path / "toy").split("tests")

@@ -1,0 +1,235 @@
+"""The inner loop against plain loops and finite differences, in float64."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+import handful.inner_loop
+from handful.errors import HandfulError
+from handful.inner_loop import NormStats, Params, TaskForward, adapt, freeze_statistics, per_task
+from handful.problems import Classification
+
+LR, STEPS = 0.3, 3
+TASKS, WAY, SHOT, QUERY = 3, 3, 2, 4
+
+
+def network(kind: str = "conv") -> nn.Module:
+    """Small nets of several kinds; smooth activations, so that finite differences hold."""
+    torch.manual_seed(0)
+    kinds: dict[str, Callable[[], nn.Module]] = {
+        "conv": lambda: nn.Sequential(
+            nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten(), nn.Linear(64, WAY)
+        ),
+        "residual": Residual,
+        "group norm": lambda: nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.SiLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, WAY)
+        ),
+        "mlp": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, WAY)),
+        "layer norm": lambda: nn.Sequential(nn.Flatten(), nn.LayerNorm(64), nn.Linear(64, WAY)),  # cannot be folded
+    }
+    return kinds[kind]().double()
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3, padding=1)
+        self.second = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, WAY)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.first(x))
+        x = F.max_pool2d(x + self.norm(self.second(x)), 2)
+        return self.head(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+KINDS = ("conv", "residual", "group norm", "mlp", "layer norm")
+
+
+def tasks() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    sx = torch.randn(TASKS, WAY * SHOT, 1, 8, 8, dtype=torch.float64, generator=generator)
+    qx = torch.randn(TASKS, WAY * QUERY, 1, 8, 8, dtype=torch.float64, generator=generator)
+    sy, qy = (torch.arange(WAY).repeat_interleave(k).expand(TASKS, -1) for k in (SHOT, QUERY))
+    return sx, sy, qx, qy
+
+
+def meta_loss(net: nn.Module, first_order: bool = False, steps: int = STEPS, **options: object) -> Tensor:
+    sx, sy, qx, qy = tasks()
+    problem = Classification()
+    forward = TaskForward(net, **options)  # type: ignore[arg-type]
+    *_, adapted = adapt(
+        forward.support,
+        per_task(dict(net.named_parameters()), TASKS),
+        sx,
+        sy,
+        loss=problem.loss,
+        step_size=lambda step, name: LR,
+        steps=steps,
+        first_order=first_order,
+        differentiable=True,
+    )
+    return problem.loss(forward.query(adapted, qx, sx), qy).mean()
+
+
+def plain_meta_loss(net: nn.Module, first_order: bool = False, steps: int = STEPS) -> Tensor:
+    """MAML as the paper writes it: a loop over tasks, a loop over steps."""
+    sx, sy, qx, qy = tasks()
+    net = copy.deepcopy(net).train()
+    total = torch.zeros((), dtype=torch.float64)
+    theta = dict(net.named_parameters())
+    for b in range(TASKS):
+        phi: Params = theta
+        for _ in range(steps):
+            loss = F.cross_entropy(functional_call(net, phi, (sx[b],)), sy[b])
+            grads = torch.autograd.grad(loss, list(phi.values()), create_graph=not first_order)
+            phi = {name: value - LR * grad for (name, value), grad in zip(phi.items(), grads)}
+        total = total + F.cross_entropy(functional_call(net, phi, (qx[b],)), qy[b]) / TASKS
+    gradient = torch.autograd.grad(total, list(theta.values()))
+    return torch.cat([g.flatten() for g in gradient])
+
+
+def gradient(net: nn.Module, **options: object) -> Tensor:
+    found = torch.autograd.grad(meta_loss(net, **options), list(net.parameters()))  # type: ignore[arg-type]
+    return torch.cat([g.flatten() for g in found])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize("fast_ops", [True, False])
+@pytest.mark.parametrize("grouped", [0, 1000])
+def test_meta_gradient_is_that_of_the_plain_loop(
+    kind: str, first_order: bool, fast_ops: bool, grouped: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handful.inner_loop, "GROUPED_IMAGES", grouped)
+    net = network(kind)
+    ours, plain = gradient(net, first_order=first_order, fast_ops=fast_ops), plain_meta_loss(net, first_order)
+    torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-12)
+
+
+def test_meta_gradient_is_that_of_finite_differences() -> None:
+    net = network()
+    analytic = gradient(net)
+    parameters = list(net.parameters())
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(3):  # along random directions
+        direction = [torch.randn(p.shape, dtype=torch.float64, generator=generator) for p in parameters]
+        losses = []
+        for sign in (1, -1):
+            moved = copy.deepcopy(net)
+            with torch.no_grad():
+                for p, d in zip(moved.parameters(), direction):
+                    p += sign * 1e-5 * d
+            losses.append(meta_loss(moved).item())
+        numeric = (losses[0] - losses[1]) / 2e-5
+        along = analytic @ torch.cat([d.flatten() for d in direction])
+        assert along.item() == pytest.approx(numeric, rel=1e-7)
+
+
+def test_first_order_is_the_gradient_at_the_adapted_point_and_another_one() -> None:
+    net = network("mlp")
+    assert (gradient(net, first_order=True) - gradient(net)).abs().max() > 1e-3
+    torch.testing.assert_close(gradient(net, first_order=True, steps=0), gradient(net, steps=0))
+
+
+def test_foldable_nets_are_folded_and_others_are_not() -> None:
+    sx, _, qx, _ = tasks()
+    for kind in KINDS:
+        net = network(kind)
+        forward = TaskForward(net)
+        forward.query(per_task(dict(net.named_parameters()), TASKS), qx, sx)
+        assert forward.foldable == (kind != "layer norm")
+
+
+def test_weights_that_are_not_adapted_are_shared() -> None:
+    """Only the head is adapted: the same as the plain loop over the head alone."""
+    sx, sy, _, _ = tasks()
+    for kind in ("conv", "residual", "group norm"):
+        net = network(kind)
+        head = {name: value for name, value in net.named_parameters() if value.shape[0] == WAY}
+        forward = TaskForward(net)
+        stacked = forward.support(per_task(head, TASKS), sx)
+        for b in range(TASKS):
+            torch.testing.assert_close(stacked[b], copy.deepcopy(net).train()(sx[b]))
+
+
+@pytest.mark.parametrize("norm_stats", ["batch", "support", "running"])
+def test_adaptation_writes_nothing(norm_stats: NormStats) -> None:
+    net = network().train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    identities = [id(p) for p in net.parameters()]
+    first, second = (meta_loss(net, norm_stats=norm_stats).item() for _ in range(2))
+    assert first == second
+    assert [id(p) for p in net.parameters()] == identities
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def predictions(net: nn.Module, qx: Tensor, norm_stats: NormStats) -> Tensor:
+    sx, *_ = tasks()
+    return TaskForward(net, norm_stats).query(per_task(dict(net.named_parameters()), len(qx)), qx, sx)
+
+
+@pytest.mark.parametrize("grouped", [0, 1000])
+def test_batch_statistics_depend_on_batch_mates_and_others_do_not(
+    grouped: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handful.inner_loop, "GROUPED_IMAGES", grouped)
+    net, (_, _, qx, _) = network(), tasks()
+    for norm_stats in ("batch", "support", "running"):
+        whole, half = predictions(net, qx, norm_stats)[:, :5], predictions(net, qx[:, :5], norm_stats)
+        same = torch.allclose(whole, half, rtol=1e-10, atol=1e-12)
+        assert same == (norm_stats != "batch"), norm_stats
+
+
+def test_support_statistics_are_those_of_the_support_set() -> None:
+    net, (sx, _, qx, _) = network(), tasks()
+    ours = predictions(net, qx, "support")
+    for b in range(TASKS):
+        frozen = copy.deepcopy(net)
+        freeze_statistics(frozen, sx[b])
+        torch.testing.assert_close(ours[b], frozen(qx[b]))
+        # and the support set itself is normalised exactly as batch statistics would
+        torch.testing.assert_close(frozen(sx[b]), copy.deepcopy(net).train()(sx[b]))
+
+
+def test_running_statistics_are_the_buffers() -> None:
+    net, (_, _, qx, _) = network(), tasks()
+    net[1].running_mean.fill_(0.1)  # type: ignore[index,union-attr,operator]
+    net[1].running_var.fill_(2.0)  # type: ignore[index,union-attr,operator]
+    torch.testing.assert_close(predictions(net, qx, "running")[1], copy.deepcopy(net).eval()(qx[1]))
+
+
+def test_every_step_is_yielded() -> None:
+    net, (sx, sy, _, _) = network("mlp"), tasks()
+    forward = TaskForward(net)
+    params = per_task(dict(net.named_parameters()), TASKS)
+    losses = [
+        Classification().loss(forward.support(phi, sx), sy).mean().item()
+        for phi in adapt(
+            forward.support,
+            params,
+            sx,
+            sy,
+            loss=Classification().loss,
+            step_size=lambda step, name: LR,
+            steps=4,
+            first_order=False,
+            differentiable=False,
+        )
+    ]
+    assert len(losses) == 5
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_unknown_statistics() -> None:
+    with pytest.raises(HandfulError, match="did you mean 'batch'"):
+        TaskForward(network(), "batsh")  # type: ignore[arg-type]

@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from handful import backbones, data, methods, problems
     from handful.errors import HandfulError
-    from handful.evaluate import evaluate
+    from handful.evaluation import evaluate
     from handful.model import Model, fit
     from handful.run import Run
-    from handful.train import train
+    from handful.training import train
 
 _PLACES = {
     "HandfulError": "handful.errors",
     "Model": "handful.model",
     "Run": "handful.run",
-    "evaluate": "handful.evaluate",
+    "evaluate": "handful.evaluation",
     "fit": "handful.model",
-    "train": "handful.train",
+    "train": "handful.training",
 }
 _ROOMS = ("backbones", "data", "methods", "problems")
 __all__ = ["HandfulError", "Model", "Run", "backbones", "data", "evaluate", "fit", "methods", "problems", "train"]
@@ -41,6 +41,4 @@ def __getattr__(name: str) -> Any:
         return import_module(f"handful.{name}")
     if name not in _PLACES:
         raise AttributeError(f"module 'handful' has no attribute {name!r}")
-    # A submodule and the function in it share a name (handful.train): once found, the function stays.
-    value = globals()[name] = getattr(import_module(_PLACES[name]), name)
-    return value
+    return getattr(import_module(_PLACES[name]), name)

@@ -16,7 +16,7 @@ import typer
 from handful.errors import HandfulError
 
 if TYPE_CHECKING:
-    from handful.evaluate import Result
+    from handful.evaluation import Result
 
 app = typer.Typer(
     help="Teach a vision model a new task from a handful of examples.",
@@ -68,7 +68,7 @@ def train(
 ) -> None:
     """Meta-train as a recipe says, evaluate on the test classes, write the report."""
     from handful.recipe import load_recipe
-    from handful.train import train_recipe
+    from handful.training import train_recipe
 
     train_recipe(load_recipe(recipe, changes or []), out, max_minutes=max_minutes, fresh=fresh)
 
@@ -90,7 +90,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a run on many tasks, with interval, floors and task hash; what is not said is as in its recipe."""
-    from handful.evaluate import evaluate as score
+    from handful.evaluation import evaluate as score
     from handful.run import Run
 
     opened = Run.open(run, data)
@@ -122,9 +122,9 @@ def compare(
     """Score runs on the same tasks: paired differences to the first with 95 % intervals."""
     from dataclasses import asdict
 
-    from handful.compare import paired_differences
-    from handful.evaluate import evaluate as score
-    from handful.evaluate import percent
+    from handful.comparison import paired_differences
+    from handful.evaluation import evaluate as score
+    from handful.evaluation import percent
     from handful.run import Run
 
     if len(runs) < 2:
@@ -177,7 +177,7 @@ def fit(
     counts = ", ".join(f"{name} ({count})" for name, count in model.card.support.items())
     text = f"{out}: {len(model.card.classes)} classes: {counts}"
     if model.card.accuracy:
-        from handful.evaluate import percent
+        from handful.evaluation import percent
 
         found = model.card.accuracy
         text += (

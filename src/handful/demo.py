@@ -9,11 +9,11 @@ from PIL import Image
 
 from handful.data.store import ClassSplit
 from handful.episodes import EpisodeSampler
-from handful.evaluate import percent
+from handful.evaluation import percent
 from handful.model import fit
 from handful.recipe import load_recipe
 from handful.run import Run
-from handful.train import train_recipe
+from handful.training import train_recipe
 
 RECIPE = "glyphs-maml-5w1s"
 

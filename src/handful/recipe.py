@@ -32,6 +32,10 @@ class DataRecipe(_Section):
     channels: Literal[1, 3] | None = None
     rotations: bool = False
     """Count each quarter turn of a class as a class of its own."""
+    split_seed: int = Field(0, ge=0)
+    """Draws the class split of a folder; apart from `seed`, so that runs with other seeds share their split."""
+    skip_bad: bool = False
+    """Leave out pictures that cannot be decoded."""
 
 
 class PartRecipe(BaseModel):

@@ -34,7 +34,7 @@ class Run:
         """Open a run folder with its best weights (`last` if asked, or if none were selected yet)."""
         folder = Path(folder)
         recipe = cls.read_recipe(folder)
-        data = open_data(recipe.data.model_copy(update={"root": data_root} if data_root else {}), recipe.seed)
+        data = open_data(recipe.data.model_copy(update={"root": data_root} if data_root else {}))
         backbone = build("backbone", BACKBONES, recipe.backbone.spec(), image_shape=data.image_shape)
         method = build("method", METHODS, recipe.method.spec(), backbone=backbone)
         method.attach_head(method.problem.outputs(recipe.train.way))
@@ -97,14 +97,14 @@ class Run:
         return plots.save(figure, self.folder / "plots" / "contact_sheet.png")
 
 
-def open_data(data: DataRecipe, seed: int = 0) -> ImageStore:
-    """The store that a recipe names, built first if need be; `seed` draws what a reader leaves to chance."""
-    drawn = {"seed": seed} if data.name in ("folder", "random") else {}
+def open_data(data: DataRecipe) -> ImageStore:
+    """The store that a recipe names, built first if need be."""
     return load(
         data.name,
         data.root,
         rotations=4 if data.rotations else 1,
         image_size=data.image_size,
         channels=data.channels,
-        **drawn,
+        seed=data.split_seed,
+        skip_bad=data.skip_bad,
     )

@@ -29,7 +29,7 @@ def real_data() -> Path:
     folder = Path(REAL_DATA)
     if not folder.is_dir():
         pytest.skip(
-            f"no real data: {folder} is absent; set HANDFUL_DATA to the folder that holds omniglot/ ..."
+            f"no real data: {folder} is absent; set HANDFUL_DATA to the folder of omniglot/ and others"
         )
     return folder
 
@@ -77,7 +77,7 @@ def make_photos(folder: Path, classes: int, images: int = 3) -> Path:
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two archives of an alphabet each, two characters and one, 20 drawings each; the cut after the second."""
+    """Two archives of one alphabet each, of two characters and of one; the cut is after the second."""
     monkeypatch.setattr(
         omniglot, "ARCHIVES", (Archive("a.zip", "", {"Greek": 2}), Archive("b.zip", "", {"ULOG": 1}))
     )

@@ -33,6 +33,12 @@ def test_everything_wrong_with_class_folders(photos: Path) -> None:
     assert report.duplicates == [[str(photos / "bird0" / "0.png"), str(photos / "bird9" / "same.png")]]
     told = "\n".join(report.problems)
     assert len(report.problems) == 4
+    assert (
+        str(report)
+        .splitlines()[0]
+        .endswith("class folders, 10 classes, 31 images, 3 to 4 a class (median 3)")
+    )
+    assert len(str(report).splitlines()) == 5
     for words in (
         "nest holds no picture",
         "1 pictures lie in no class",

@@ -57,8 +57,8 @@ def test_options_are_refused_and_not_ignored(name: str, options: dict[str, int],
 def test_no_source_and_no_store() -> None:
     with pytest.raises(
         HandfulError,
-        match=r"'omniglot' was not built yet: .*images_background.zip and images_evaluation.zip, by --source, "
-        r"by data.root .*HANDFUL_DATA, or fetch it: `handful data build omniglot --download`",
+        match=r"'omniglot' was not built yet: .*images_background.zip and images_evaluation.zip, by "
+        r"--source, by data.root .*HANDFUL_DATA, or fetch it: `handful data build omniglot --download`",
     ):
         load("omniglot")
     with pytest.raises(

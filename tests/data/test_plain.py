@@ -8,8 +8,7 @@ from handful.errors import HandfulError
 
 
 def test_omniglot_is_the_notes_array(omniglot_store: ImageStore, tmp_path: Path) -> None:
-    write_npy(omniglot_store, tmp_path / "new" / "omniglot.npy")
-    array = np.load(tmp_path / "new" / "omniglot.npy")
+    array = np.load(write_npy(omniglot_store, tmp_path / "new" / "omniglot.npy"))
     assert array.shape == (1623, 20, 1, 28, 28)
     assert array.dtype == np.uint8
     assert array.nbytes == 25_448_640

@@ -17,6 +17,8 @@ from handful.data import folders, omniglot
 from handful.data.store import open_store
 from handful.errors import HandfulError
 
+SHOWN = 20  # problems that are printed; all of them are in the report
+
 
 @dataclass
 class Report:
@@ -45,6 +47,19 @@ class Report:
     def ok(self) -> bool:
         """Whether nothing is wrong."""
         return not self.problems
+
+    def __str__(self) -> str:
+        """For people: what it is, then a line for each problem, the first `SHOWN` of them."""
+        least, median, greatest = self.per_class
+        found = f"{self.path}: {self.kind}"
+        if self.classes:
+            found += f", {self.classes} classes, {self.images} images, "
+            found += f"{least} to {greatest} a class (median {median:g})"
+        splits = [", ".join(f"{count} {name}" for name, count in self.splits.items())] if self.splits else []
+        problems = [f"- {problem}" for problem in self.problems[:SHOWN]]
+        more = len(self.problems) - SHOWN
+        rest = [f"- and {more} more"] if more > 0 else []
+        return "\n".join([found, *(f"classes of the splits: {line}" for line in splits), *problems, *rest])
 
 
 def check(path: str | Path) -> Report:

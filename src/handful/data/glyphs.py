@@ -82,7 +82,7 @@ class Glyph(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Such as `Greek/GREEK SMALL LETTER ALPHA`."""
+        """Such as `Greek/GREEK SMALL LETTER ZETA`."""
         return f"{self.script.name}/{unicodedata.name(self.character)}"
 
 

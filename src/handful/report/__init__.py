@@ -4,9 +4,14 @@ Importing this room imports matplotlib; the rest of the package imports it insid
 """
 
 from handful.report.html import write_report, write_run_plots
-from handful.report.plots import adaptation_curve, forest, learning_curve, task_histogram
-from handful.report.sheet import contact_sheet
-from handful.report.style import save
+from handful.report.plots import (
+    adaptation_curve,
+    contact_sheet,
+    forest,
+    learning_curve,
+    save,
+    task_histogram,
+)
 
 __all__ = [
     "adaptation_curve",

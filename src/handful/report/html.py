@@ -18,9 +18,9 @@ import numpy as np
 import yaml
 from markupsafe import Markup
 
+from handful.files import write_text
 from handful.report import plots, wording
-from handful.report.files import Evaluation, Run, read_run, replace_file
-from handful.report.style import png, save
+from handful.report.run_files import Evaluation, RunFiles, read_run
 
 METRICS = {
     "classification": "accuracy",
@@ -93,7 +93,8 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         training={label: _training(run) for label, run in read.items()},
         environments={label: _flat(run.environment) for label, run in read.items()},
     )
-    return replace_file(out, page.encode())
+    write_text(out, page)
+    return out
 
 
 def write_run_plots(run: Path) -> list[Path]:
@@ -106,19 +107,19 @@ def write_run_plots(run: Path) -> list[Path]:
         curve = plots.learning_curve(
             metrics["step"], metrics["loss"], steps, means, intervals, _metric(folder)
         )
-        written.append(save(curve, made / "learning_curve.png"))
+        written.append(plots.save(curve, made / "learning_curve.png"))
     if result and len(result.by_inner_step) > 1:
         curve = plots.adaptation_curve(_curves({run.name: result}), result.metric, _floors(result))
-        written.append(save(curve, made / "adaptation_curve.png"))
+        written.append(plots.save(curve, made / "adaptation_curve.png"))
     if result and np.isfinite(result.per_task).any():
         spread = plots.task_histogram(result.per_task, _floors(result), result.metric)
-        written.append(save(spread, made / "task_histogram.png"))
+        written.append(plots.save(spread, made / "task_histogram.png"))
     return written
 
 
 def _labels(runs: Sequence[Path]) -> dict[str, Path]:
     """A short name for each run, and the path where names are shared; a run given twice is shown once."""
-    paths = list({Path(run).resolve(): Path(run) for run in runs})
+    paths = list(dict.fromkeys(Path(run).resolve() for run in runs))
     short = [path.name for path in paths]
     common = Path(os.path.commonpath(paths)) if len(paths) > 1 else Path()
     return {
@@ -127,15 +128,15 @@ def _labels(runs: Sequence[Path]) -> dict[str, Path]:
     }
 
 
-def _columns(runs: dict[str, Run]) -> list[Column]:
+def _columns(runs: dict[str, RunFiles]) -> list[Column]:
     """One column for each list of tasks, the most shared first: different tasks never share one."""
     groups: dict[tuple[str, str], dict[str, Evaluation]] = {}
     for label, run in runs.items():
         for result in run.evaluations:  # the newest first
             if result.task_hash:
                 groups.setdefault((result.task_hash, result.metric), {}).setdefault(label, result)
-    ordered = sorted(groups.values(), key=len, reverse=True)
-    return [_column(results) for results in ordered]
+    columns = [_column(results) for results in groups.values()]
+    return sorted(columns, key=lambda column: (-len(column.results), bool(column.any.note)))
 
 
 def _column(results: dict[str, Evaluation]) -> Column:
@@ -152,8 +153,8 @@ def _column(results: dict[str, Evaluation]) -> Column:
     return Column(
         results=results,
         differences=differences,
-        forest=png(plots.forest(rows, metric)) if rows else None,
-        adaptation=png(plots.adaptation_curve(curves, metric)) if len(curves) > 1 else None,
+        forest=plots.png(plots.forest(rows, metric)) if rows else None,
+        adaptation=plots.png(plots.adaptation_curve(curves, metric)) if len(curves) > 1 else None,
     )
 
 
@@ -166,7 +167,7 @@ def _curves(results: dict[str, Evaluation]) -> dict[str, tuple[list[float], list
     }
 
 
-def _metric(run: Run) -> str:
+def _metric(run: RunFiles) -> str:
     """What the validation columns of metrics.csv hold."""
     if run.main:
         return run.main.metric
@@ -174,7 +175,7 @@ def _metric(run: Run) -> str:
     return METRICS.get(str(recipe.get("problem")) if isinstance(recipe, dict) else "", "accuracy")
 
 
-def _training(run: Run) -> str:
+def _training(run: RunFiles) -> str:
     """`20,000 steps in 3 h 20 min; best validation accuracy 97.1 ± 0.3 % at step 18,000.`"""
     if not run.metrics:
         return ""
@@ -234,7 +235,9 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
     lines: dict[str, str] = {}
     for key, value in tree.items():
         lines |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)}
+            _flat(value, f"{prefix}{key}.")
+            if isinstance(value, dict)
+            else {f"{prefix}{key}": "–" if value is None else str(value)}
         )
     return lines
 

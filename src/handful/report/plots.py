@@ -1,4 +1,4 @@
-"""The curves: functions of plain arrays that return a matplotlib Figure.  No pyplot: no display, no state.
+"""The pictures: functions of plain arrays that return a matplotlib Figure.  No pyplot: no display, no state.
 
 Accuracies come in as fractions and are drawn as percentages.  Titles state what was found, so that a picture
 can be read without its caption.
@@ -16,11 +16,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from handful.errors import HandfulError
+from handful.evaluation import interval
 from handful.report import wording
-from handful.report.style import BLUE, GREEN, INK, MUTED, SERIES, SKY, Floats, as_floats, styled
+from handful.report.sheet import contact_sheet
+from handful.report.style import BLUE, GREEN, INK, MUTED, SERIES, SKY, Floats, as_floats, png, save, styled
 
 if TYPE_CHECKING:
     from handful.report.style import Array
+
+__all__ = [
+    "adaptation_curve",
+    "contact_sheet",
+    "forest",
+    "learning_curve",
+    "png",
+    "save",
+    "task_histogram",
+]
 
 
 @styled
@@ -83,9 +95,9 @@ def adaptation_curve(
         raise HandfulError("adaptation_curve needs at least one curve, not 0.")
     figure = Figure(figsize=(5.6, 3.5))
     ax, factor = figure.subplots(), wording.scale(metric)
-    for i, (label, (values, interval)) in enumerate(curves.items()):
+    for i, (label, (values, width)) in enumerate(curves.items()):
         mean = as_floats(values)
-        ci = np.zeros_like(mean) if interval is None else as_floats(interval)
+        ci = np.zeros_like(mean) if width is None else as_floats(width)
         _band(
             ax,
             np.arange(len(mean), dtype=np.float64),
@@ -201,7 +213,7 @@ def forest(rows: Sequence[tuple[str, float, float]], metric: str = "accuracy") -
             capthick=1.4,
         )
         ax.annotate(
-            wording.measured(mean, ci, metric, signed=True).removesuffix(" %"),
+            wording.measured(mean, ci, metric, signed=True).removesuffix(" points"),
             (1.02, y),
             xycoords=("axes fraction", "data"),
             va="center",
@@ -223,9 +235,8 @@ def forest(rows: Sequence[tuple[str, float, float]], metric: str = "accuracy") -
 
 
 def interval95(values: Floats) -> tuple[float, float]:
-    """Mean of values [T] and the half width of its 95 % interval, 1.96 s / sqrt(T)."""
-    spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    return float(values.mean()), 1.96 * spread / math.sqrt(len(values))
+    """Mean of values [T] and the half width of its 95 % interval, 0 if there is but one."""
+    return float(values.mean()), float(interval(values)) if len(values) > 1 else 0.0
 
 
 def _running_mean(values: Floats, reach: int) -> Floats:

@@ -45,7 +45,7 @@ def contact_sheet(
 
     support_x [S, C, H, W] and query_x [Q, C, H, W] in 0..1 with C = 1 or 3; support_y [S], query_y [Q] and
     predicted [Q] number the classes from 0; class_names: one a class; probability: [Q] of the class
-    predicted, or [Q, N] of all.  A mistake has a thick red frame, and below it stands the name that it was given.
+    predicted, or [Q, N] of all.  A mistake has a thick red frame, and below it the name that it was given.
     """
     shown, asked = _pictures(support_x, "support_x"), _pictures(query_x, "query_x")
     given, truth, answer = (as_array(labels).astype(int) for labels in (support_y, query_y, predicted))

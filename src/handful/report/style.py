@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font_names
 from numpy.typing import ArrayLike, NDArray
 
-from handful.report.files import replace_file
+from handful.files import write_atomically
 
 if TYPE_CHECKING:
     import torch
@@ -102,8 +102,10 @@ def png(figure: Figure) -> bytes:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Writes the figure as a PNG file, under a temporary name that is then changed to `path`."""
-    return replace_file(path, png(figure))
+    """Writes the figure as a PNG file, under a temporary name first; gives `path` back."""
+    content = png(figure)
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    return path
 
 
 def as_array(values: Array) -> NDArray[Any]:

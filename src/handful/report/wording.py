@@ -28,7 +28,7 @@ def lower_is_better(metric: str) -> bool:
 def measured(mean: float, ci95: float | None = None, metric: str = "accuracy", signed: bool = False) -> str:
     """`96.7 ± 0.4 %`: a mean with its 95 % interval, both as in JSON (an accuracy is a fraction).
 
-    Percentages have one decimal, and one more where the interval would read 0.0; other metrics have as many
+    Percentages have one decimal, differences (`signed`) and narrow intervals two; other metrics have as many
     as give the interval two digits.
     """
     if not math.isfinite(mean):
@@ -37,12 +37,13 @@ def measured(mean: float, ci95: float | None = None, metric: str = "accuracy", s
     mean, ci = mean * scale(metric), (ci95 or 0.0) * scale(metric)
     known = math.isfinite(ci) and ci > 0
     if percent:
-        digits = 1 if not known or ci >= 0.05 else 2
+        digits = 2 if signed or (known and ci < 0.05) else 1
     else:
         reference = ci if known else abs(mean) / 10 or 1.0  # no interval: three digits of the mean
         digits = min(max(1 - math.floor(math.log10(reference)), 0), 6)
     interval = f" ± {ci:.{digits}f}" if known else ""
-    return f"{mean:{'+' if signed else ''}.{digits}f}{interval}{' %' if percent else ''}".replace("-", "−")
+    unit = (" points" if signed else " %") if percent else ""
+    return f"{mean:{'+' if signed else ''}.{digits}f}{interval}{unit}".replace("-", "−")
 
 
 def count(number: int, noun: str) -> str:

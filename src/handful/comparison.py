@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from handful.errors import HandfulError
-from handful.evaluate import Result, interval
+from handful.evaluation import Result, interval
 
 
 @dataclass(frozen=True)

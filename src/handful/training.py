@@ -29,7 +29,7 @@ from handful.backbones import BACKBONES
 from handful.data.store import ImageStore
 from handful.episodes import Episode, EpisodeSampler
 from handful.errors import HandfulError
-from handful.evaluate import evaluate_method
+from handful.evaluation import evaluate_method
 from handful.files import read_tensors, write_tensors, write_text
 from handful.methods import MAML, METHODS
 from handful.progress import Progress
@@ -67,7 +67,7 @@ def train_recipe(
     recipe: Recipe, out: Path, *, max_minutes: float | None = None, fresh: bool = False, quiet: bool = False
 ) -> Run:
     """Train as a recipe says; resumes where `out` stopped."""
-    data = open_data(recipe.data, recipe.seed)
+    data = open_data(recipe.data)
     torch.manual_seed(recipe.seed)
     backbone = build("backbone", BACKBONES, recipe.backbone.spec(), image_shape=data.image_shape)
     method = build("method", METHODS, recipe.method.spec(), backbone=backbone)
@@ -108,8 +108,15 @@ def train(
 
 def data_recipe(data: ImageStore) -> dict[str, Any]:
     """The `data` section that opens this store again."""
-    options = {key: data.info.get("options", {}).get(key) for key in ("image_size", "channels")}
-    return {"name": data.name, "root": data.info.get("source"), "rotations": data.rotations == 4, **options}
+    built = data.info.get("options", {})
+    options = {key: built[key] for key in ("image_size", "channels", "skip_bad") if key in built}
+    return {
+        "name": data.name,
+        "root": data.info.get("source"),
+        "rotations": data.rotations == 4,
+        "split_seed": built.get("seed", 0),
+        **options,
+    }
 
 
 def main(

@@ -1,10 +1,9 @@
-"""What the report reads from a run folder, and how it writes.  A damaged file is an error that names it."""
+"""What the report reads from a run folder.  A damaged file is an error that names it."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +60,7 @@ class Evaluation(BaseModel):
     floors: dict[str, Floor] = {}
     seconds: float | None = None
     note: str | None = None
+    run: dict[str, Any] = {}
     per_task: list[float] = []
 
     @model_validator(mode="after")
@@ -77,7 +77,7 @@ class Evaluation(BaseModel):
 
 
 @dataclass(frozen=True)
-class Run:
+class RunFiles:
     """A run folder as read; a part that is not there is empty.  Evaluations: the newest first."""
 
     path: Path
@@ -95,7 +95,7 @@ class Run:
         return ranked[0] if ranked else None
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path) -> RunFiles:
     """Reads a run folder."""
     if not path.is_dir():
         raise HandfulError(
@@ -104,7 +104,7 @@ def read_run(path: Path) -> Run:
     results = sorted(
         path.glob("eval/*.json"), key=lambda file: (file.stat().st_mtime_ns, file.name), reverse=True
     )
-    return Run(
+    return RunFiles(
         path=path,
         recipe=_recipe(path / "recipe.yaml"),
         environment=_json(path / "environment.json"),
@@ -113,18 +113,6 @@ def read_run(path: Path) -> Run:
         evaluations=[_evaluation(file) for file in results],
         plots={file.stem: _png(file) for file in sorted(path.glob("plots/*.png"))},
     )
-
-
-def replace_file(path: Path, content: bytes) -> Path:
-    """Writes under a temporary name and renames: a reader sees the old file or the new, never a half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        work.write_bytes(content)
-        work.replace(path)
-    finally:
-        work.unlink(missing_ok=True)
-    return path
 
 
 def numbers(tree: dict[str, Any]) -> dict[str, float]:

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from handful.backbones import conv4
+from handful.errors import HandfulError
+
+
+@pytest.mark.parametrize(
+    ("options", "features", "parameters"),
+    [
+        ({"channels": 64}, 1600, 113_088),
+        ({"channels": 32}, 800, 28_896),
+        ({"channels": 48}, 1200, 64_080),
+        ({"channels": 64, "image_shape": (1, 28, 28)}, 64, 111_936),
+        ({"channels": 64, "image_shape": (1, 28, 28), "downsample": "stride"}, 256, 111_936),
+        ({"channels": 64, "image_shape": (1, 28, 28), "downsample": "stride", "pooling": "mean"}, 64, 111_936),
+    ],
+)
+def test_sizes(options: dict[str, Any], features: int, parameters: int) -> None:
+    """The sizes that the papers' networks have."""
+    backbone = conv4(**options)
+    assert backbone.out_features == features
+    assert sum(p.numel() for p in backbone.parameters()) == parameters
+    assert backbone(torch.rand(2, *backbone.image_shape)).shape == (2, features)
+
+
+def test_images_too_small_to_pool() -> None:
+    with pytest.raises(HandfulError, match=r"at least 16x16 pixels, not 12x12; use downsample='stride'"):
+        conv4(image_shape=(1, 12, 12))
+
+
+def test_initialisation_is_mamls() -> None:
+    backbone = conv4(channels=64)
+    second = backbone.blocks[4]
+    bound = (6 / (64 * 9 + 64 * 9)) ** 0.5
+    assert second.weight.abs().max() <= bound  # type: ignore[union-attr,operator]
+    assert second.weight.abs().max() > 0.95 * bound  # type: ignore[union-attr,operator]
+    assert (second.bias == 0).all()  # type: ignore[union-attr]

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from handful.backbones import conv4
+from handful.data.store import ImageStore
+from handful.episodes import Episode, EpisodeSampler
+from handful.errors import HandfulError
+from handful.methods import MAML
+
+
+def made(store: ImageStore, **options: object) -> MAML:
+    torch.manual_seed(0)
+    method = MAML(conv4(channels=8, image_shape=store.image_shape, downsample="stride"), **options)  # type: ignore[arg-type]
+    method.attach_head(3)
+    return method
+
+
+@pytest.fixture
+def episode(store: ImageStore) -> Episode:
+    return EpisodeSampler(store.train, 3, 2, 4).episodes(0, 5)
+
+
+def test_scores_after_every_inner_step_are_filled(store: ImageStore, episode: Episode) -> None:
+    method = made(store, inner_lr=0.3, inner_steps=2)
+    predictions = method.predict(episode, inner_steps=4)
+    assert predictions.shape == (5, 5, 12, 3)
+    assert (predictions[0] != predictions[1]).any()
+    assert (predictions[3] != predictions[4]).any()
+    # the entry of step s is what a run of s steps ends with
+    torch.testing.assert_close(method.predict(episode, inner_steps=2)[-1], predictions[2])
+
+
+def test_training_and_prediction_agree(store: ImageStore, episode: Episode) -> None:
+    method = made(store, inner_steps=2)
+    outcome = method(episode)
+    predictions = method.predict(episode)[-1]
+    torch.testing.assert_close(outcome.loss, method.problem.loss(predictions, episode.query_y).mean())
+    torch.testing.assert_close(outcome.score, method.problem.score(predictions, episode.query_y))
+
+
+def test_prediction_keeps_no_graph_and_no_weight_changes(store: ImageStore, episode: Episode) -> None:
+    method = made(store).train()
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    first, second = method.predict(episode), method.predict(episode)
+    assert not first.requires_grad
+    assert torch.equal(first, second)
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+    assert all(p.grad is None for p in method.parameters())
+
+
+def test_order_of_tasks_does_not_matter_and_the_batch_gradient_is_the_mean(store: ImageStore, episode: Episode) -> None:
+    method = made(store).double()
+    episode = Episode(episode.support_x.double(), episode.support_y, episode.query_x.double(), episode.query_y)
+
+    def gradient(part: Episode) -> torch.Tensor:
+        found = torch.autograd.grad(method(part).loss, list(method.parameters()))
+        return torch.cat([g.flatten() for g in found])
+
+    order = torch.tensor([3, 0, 4, 2, 1])
+    whole = gradient(episode)
+    torch.testing.assert_close(gradient(Episode(*(t[order] for t in episode))), whole)
+    torch.testing.assert_close(torch.stack([gradient(episode.tasks(b, b + 1)) for b in range(5)]).mean(0), whole)
+
+
+def test_learned_step_sizes_equal_fixed_ones_and_have_the_paper_gradient(store: ImageStore, episode: Episode) -> None:
+    fixed, learned = made(store, inner_lr=0.2, inner_steps=1), made(store, inner_lr=0.2, inner_steps=1, learn_inner_lr=True)
+    torch.testing.assert_close(learned.predict(episode), fixed.predict(episode))
+    loss = learned(episode).loss
+    (rates,) = torch.autograd.grad(loss, [learned.inner_lrs])
+    moved = []
+    for sign in (1, -1):
+        shifted = made(store, inner_lr=0.2, inner_steps=1, learn_inner_lr=True).double()
+        with torch.no_grad():
+            shifted.inner_lrs[-2] += sign * 1e-6
+        doubled = Episode(episode.support_x.double(), episode.support_y, episode.query_x.double(), episode.query_y)
+        moved.append(shifted(doubled).loss.item())
+    assert rates[-2].item() == pytest.approx((moved[0] - moved[1]) / 2e-6, rel=1e-3)
+
+
+def test_fit_is_the_inductive_prediction(store: ImageStore, episode: Episode) -> None:
+    method = made(store, inner_steps=3)
+    expected = method.predict(episode, norm_stats="support")[-1]
+    for b in range(2):
+        network = method.fit(episode.support_x[b], episode.support_y[b])
+        torch.testing.assert_close(network(episode.query_x[b]), expected[b], rtol=1e-4, atol=1e-5)
+        one_by_one = torch.cat([network(image[None]) for image in episode.query_x[b]])
+        torch.testing.assert_close(one_by_one, expected[b], rtol=1e-4, atol=1e-5)
+
+
+def test_unbalanced_support(store: ImageStore, episode: Episode) -> None:
+    network = made(store).fit(episode.support_x[0][[0, 1, 2, 4]], episode.support_y[0][[0, 1, 2, 4]])
+    assert network(episode.query_x[0]).shape == (12, 3)
+
+
+def test_a_head_for_another_number_of_ways_is_refused(store: ImageStore) -> None:
+    with pytest.raises(HandfulError, match=r"meta-trained for 3 ways and cannot name 4 classes"):
+        made(store).attach_head(4)
+
+
+def test_no_inner_step() -> None:
+    with pytest.raises(HandfulError, match="inner_steps is 0"):
+        MAML(nn.Identity(), inner_steps=0)
+
+
+def test_any_module_is_a_backbone(store: ImageStore, episode: Episode) -> None:
+    """No rewritten layers: a plain module with nn.LSTM-free, unfoldable parts trains as well."""
+
+    class Patches(nn.Module):
+        out_features = 8
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Linear(16, 8)
+            self.norm = nn.LayerNorm(8)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            patches = images.unfold(2, 4, 4).unfold(3, 4, 4).reshape(len(images), 16, 16)
+            return self.norm(self.embed(patches)).mean(1)  # type: ignore[no-any-return]
+
+    method = MAML(Patches(), inner_lr=0.1, inner_steps=1)
+    method.attach_head(3)
+    method(episode).loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in method.parameters())

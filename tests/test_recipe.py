@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from handful.errors import HandfulError
+from handful.recipe import load_recipe, parse, shipped_recipes
+
+BASE = """
+name: a
+data: {name: glyphs}
+backbone: {name: conv4}
+method: {name: maml}
+train: {steps: 5}
+"""
+
+
+def test_defaults_are_written_out_and_load_again() -> None:
+    recipe = parse(BASE, "a.yaml")
+    assert recipe.train.query == 15
+    assert parse(recipe.to_yaml(), "again") == recipe
+
+
+def test_set_changes_one_key() -> None:
+    recipe = parse(BASE, "a.yaml", ["train.steps=7", "method.inner_lr=0.1", "seed=3", "data.root=null"])
+    assert (recipe.train.steps, recipe.method.spec()["inner_lr"], recipe.seed) == (7, 0.1, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("train.stepz=1", r"a.yaml: There is no recipe key 'train.stepz'; did you mean 'train.steps'\?"),
+        ("trian=1", r"There is no recipe key 'trian'; did you mean 'train'\?"),
+        ("method.inner_lrr=1", r"There is no option of method 'maml' 'inner_lrr'; did you mean 'inner_lr'\?"),
+        ("method.name=mamal", r"There is no method 'mamal'; did you mean 'maml'\?"),
+        ("backbone.name=conv5", r"There is no backbone 'conv5'; did you mean 'conv4'\?"),
+        ("backbone.channels=many", r"backbone.channels is 'many' in the recipe, but backbone 'conv4' wants"),
+        ("backbone.downsample=strife", r"backbone.downsample is 'strife'"),
+        ("train.lr=-1", r"train.lr is -1: input should be greater than 0"),
+        ("evaluate.also=[{querry: 1}]", r"There is no recipe key .*querry'; did you mean '.*query'\?"),
+        ("train.steps.more=1", r"'steps' is a value, not a section"),
+        ("train.steps", r"--set takes key=value"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(change: str, message: str) -> None:
+    with pytest.raises(HandfulError, match=message):
+        parse(BASE, "a.yaml", [change])
+
+
+def test_missing_key() -> None:
+    with pytest.raises(HandfulError, match=r"a.yaml: the key 'data' is missing"):
+        parse(BASE.replace("data: {name: glyphs}", ""), "a.yaml")
+
+
+@pytest.mark.parametrize(("text", "message"), [("a: [1", r"not valid YAML \(line"), ("- 1", "not a recipe")])
+def test_not_a_recipe(text: str, message: str) -> None:
+    with pytest.raises(HandfulError, match=message):
+        parse(text, "a.yaml")
+
+
+def test_shipped_recipes_are_found_by_name_and_by_path() -> None:
+    names = shipped_recipes()
+    assert {"glyphs-maml-5w1s", "omniglot-maml-5w1s", "omniglot-maml-20w1s", "note002-maml"} <= set(names)
+    for name in names:
+        assert load_recipe(name).name == name
+        assert load_recipe(f"recipes/{name}.yaml") == load_recipe(name)
+
+
+def test_note002_is_the_notes_setting() -> None:
+    recipe = load_recipe("note002-maml")
+    train = recipe.train
+    assert (train.tasks_per_step, train.way, train.shot, train.query) == (8, 5, 1, 15)
+    assert recipe.method.spec()["inner_steps"] == 5
+
+
+def test_unknown_recipe() -> None:
+    with pytest.raises(HandfulError, match=r"There is no recipe 'glyphs-maml-5w2s'; did you mean 'glyphs-maml-5w1s'"):
+        load_recipe("glyphs-maml-5w2s")
+
+
+def test_protocols_take_what_they_leave_out_from_training() -> None:
+    recipe = parse(BASE, "a", ["train.way=4", "evaluate.query=1", "evaluate.also=[{query: 15, norm_stats: support}]"])
+    main, other = recipe.protocols()
+    assert (main.way, main.shot, main.query, main.norm_stats) == (4, 1, 1, None)
+    assert (other.way, other.query, other.norm_stats, other.tasks) == (4, 15, "support", main.tasks)
+
+
+def test_file_names_win_over_shipped_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(BASE.replace("name: a", "name: mine"), encoding="utf-8")
+    assert load_recipe("mine.yaml").name == "mine"

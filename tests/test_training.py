@@ -1,0 +1,278 @@
+"""Training end to end through the recipe: what it leaves, resuming, and every way it refuses or stops."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from lightning_fabric import Fabric
+
+import handful as hf
+from handful import files
+from handful.data.store import ImageStore
+from handful.episodes import Episode, EpisodeSampler
+from handful.errors import HandfulError
+from handful.files import read_tensors
+from handful.methods import MAML
+from handful.recipe import TrainRecipe, load_recipe
+from handful.run import Run
+from handful.training import EpisodeBatches, read_metrics, step_tasks, train_recipe
+
+
+def trained(recipe_file: Path, out: Path, *changes: str, **options: Any) -> Run:
+    return train_recipe(load_recipe(str(recipe_file), changes), out, quiet=True, **options)
+
+
+def weights(run: Run, which: str = "last") -> dict[str, torch.Tensor]:
+    return read_tensors(run.weights(which))[0]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def without_time(folder: Path) -> list[dict[str, str]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in read_metrics(folder / "metrics.csv")]
+
+
+def test_what_a_run_leaves_behind(recipe_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run = trained(recipe_file, out)
+    found = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file() and "tfevents" not in path.name}
+    assert found == {
+        "recipe.yaml",
+        "environment.json",
+        "split.json",
+        "metrics.csv",
+        "report.html",
+        *(f"checkpoints/{name}" for name in ("last/model.safetensors", "last/training.safetensors", "best/model.safetensors")),
+        *(f"eval/test-3w1s3q-12tasks-seed0-{stats}-2steps.json" for stats in ("batch", "support")),
+        *(f"plots/{name}.png" for name in ("learning_curve", "adaptation_curve", "task_histogram", "contact_sheet")),
+    }
+    assert len(list(out.glob("*tfevents*"))) == 1
+    rows = read_metrics(out / "metrics.csv")
+    assert [int(row["step"]) for row in rows] == list(range(1, 13))
+    assert [int(row["step"]) for row in rows if row["val_mean"]] == [4, 8, 12]
+    result = json.loads((out / "eval" / "test-3w1s3q-12tasks-seed0-batch-2steps.json").read_text(encoding="utf-8"))
+    for key in (
+        "problem method backbone data split metric mean ci95 tasks way shot query seed task_hash norm_stats "
+        "transductive inner_steps by_inner_step floors seconds"
+    ).split():
+        assert result[key] is not None, key
+    assert len(result["by_inner_step"]) == 3
+    assert result["mean"] == result["by_inner_step"][-1] == pytest.approx(sum(result["per_task"]) / 12)
+    assert set(result["floors"]) == {"chance", "pixel class mean"}
+    assert run.recipe.name in (out / "report.html").read_text(encoding="utf-8")
+    classes = json.loads((out / "split.json").read_text(encoding="utf-8"))["classes"]
+    assert not set(classes["train"]) & set(classes["test"])
+
+
+def test_learning_happens(recipe_file: Path, tmp_path: Path) -> None:
+    changes = ["train.steps=150", "train.validate_every=50", "evaluate.tasks=60", "method.learn_inner_lr=true"]
+    trained(recipe_file, tmp_path / "run", *changes)
+    losses = [float(row["loss"]) for row in read_metrics(tmp_path / "run" / "metrics.csv")]
+    assert sum(losses[-3:]) / 3 < losses[0] / 2
+
+
+def test_resume_is_bit_identical(recipe_file: Path, tmp_path: Path) -> None:
+    whole = trained(recipe_file, tmp_path / "whole")
+
+    class Unplugged(Exception):
+        pass
+
+    def unplug(self: EpisodeBatches, step: int) -> Any:
+        if step == 10:
+            raise Unplugged
+        return original(self, step)
+
+    original = EpisodeBatches.__getitem__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EpisodeBatches, "__getitem__", unplug)
+        with pytest.raises(Unplugged):
+            trained(recipe_file, tmp_path / "broken")
+    assert len(without_time(tmp_path / "broken")) == 10  # two rows past the checkpoint of step 8
+    resumed = trained(recipe_file, tmp_path / "broken")
+    for which in ("last", "best"):
+        assert same(weights(resumed, which), weights(whole, which))
+    assert without_time(tmp_path / "broken") == without_time(tmp_path / "whole")
+
+
+def test_max_minutes_stops_cleanly_and_the_rest_follows(recipe_file: Path, tmp_path: Path) -> None:
+    whole = trained(recipe_file, tmp_path / "whole")
+    short = trained(recipe_file, tmp_path / "short", max_minutes=0)
+    assert len(without_time(tmp_path / "short")) == 1
+    assert list((tmp_path / "short" / "eval").glob("*.json"))
+    rest = trained(recipe_file, tmp_path / "short")
+    assert same(weights(rest), weights(whole))
+    assert short.folder == rest.folder
+
+
+def test_a_finished_run_is_not_trained_again(recipe_file: Path, tmp_path: Path) -> None:
+    run = trained(recipe_file, tmp_path / "run")
+    before = weights(run)
+    assert same(weights(trained(recipe_file, tmp_path / "run")), before)
+    assert len(without_time(tmp_path / "run")) == 12
+
+
+def test_fresh_starts_anew(recipe_file: Path, tmp_path: Path) -> None:
+    trained(recipe_file, tmp_path / "run")
+    again = trained(recipe_file, tmp_path / "run", "train.steps=4", fresh=True)
+    assert len(without_time(tmp_path / "run")) == 4
+    assert again.recipe.train.steps == 4
+
+
+def test_workers_change_nothing(recipe_file: Path, tmp_path: Path) -> None:
+    whole = trained(recipe_file, tmp_path / "whole", "train.steps=2")
+    workers = trained(recipe_file, tmp_path / "workers", "train.steps=2", "train.workers=2")
+    assert same(weights(workers), weights(whole))
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 4, 9])
+def test_chunks_give_the_same_gradient(store: ImageStore, chunk: int) -> None:
+    torch.manual_seed(0)
+    method = hf.methods.MAML(hf.backbones.conv4(channels=8, image_shape=store.image_shape, downsample="stride")).double()
+    method.attach_head(3)
+    method.double()
+    episode = EpisodeSampler(store.train, 3, 1, 2).episodes(0, 4)
+    episode = Episode(episode.support_x.double(), episode.support_y, episode.query_x.double(), episode.query_y)
+    found = []
+    for tasks_per_chunk in (None, chunk):
+        fabric = Fabric(devices=1, accelerator="cpu")
+        wrapped, optimizer = fabric.setup(method, torch.optim.SGD(method.parameters()))
+        loss, score = step_tasks(fabric, wrapped, optimizer, episode, TrainRecipe(steps=1, tasks_per_chunk=tasks_per_chunk))
+        found.append(torch.cat([torch.tensor([loss, score]).double(), *(p.grad.flatten() for p in method.parameters())]))  # type: ignore[union-attr]
+    torch.testing.assert_close(found[0], found[1], rtol=1e-9, atol=1e-12)
+
+
+def test_a_run_folder_of_another_recipe(recipe_file: Path, tmp_path: Path) -> None:
+    run = trained(recipe_file, tmp_path / "run")
+    before = weights(run)
+    with pytest.raises(HandfulError, match=r"trained with another recipe \(train.lr is 0.01 there and 0.02 now\).*--fresh"):
+        trained(recipe_file, tmp_path / "run", "train.lr=0.02")
+    assert same(weights(run), before)
+
+
+def test_a_folder_that_is_no_run(recipe_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "precious.txt").write_text("keep", encoding="utf-8")
+    for fresh in (False, True):
+        with pytest.raises(HandfulError, match=r"exists and is not a run folder"):
+            trained(recipe_file, tmp_path / "mine", fresh=fresh)
+    assert (tmp_path / "mine" / "precious.txt").read_text(encoding="utf-8") == "keep"
+
+
+def test_way_larger_than_the_test_split_is_refused_before_training(recipe_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(HandfulError, match=r"9-way tasks need 9 classes, but the val split of 'folder' has 3"):
+        trained(recipe_file, tmp_path / "run", "train.way=9")
+    assert not (tmp_path / "run").exists()
+
+
+def test_class_with_too_few_images(recipe_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(HandfulError, match=r"'class\d\d' has 8 images.*need 9"):
+        trained(recipe_file, tmp_path / "run", "train.query=8")
+
+
+def test_nan_stops_with_the_step_and_keeps_the_last_good_weights(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = MAML.forward
+    calls = 0
+
+    def poisoned(self: MAML, episode: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        outcome = original(self, episode)
+        return outcome._replace(loss=outcome.loss * math.nan) if calls == 7 else outcome
+
+    monkeypatch.setattr(MAML, "forward", poisoned)
+    with pytest.raises(HandfulError, match=r"not finite at step 7 \(tasks 24 to 27 of seed 0\).*last good checkpoint"):
+        trained(recipe_file, tmp_path / "run")
+    kept, metadata = read_tensors(tmp_path / "run" / "checkpoints" / "last" / "training.safetensors")
+    assert json.loads(metadata["progressed"])["step"] == 4
+    assert all(value.isfinite().all() for value in kept.values())
+
+
+def test_infinite_gradient_with_a_finite_loss(recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = MAML.forward
+
+    def steep(self: MAML, episode: Any) -> Any:
+        outcome = original(self, episode)
+        zero = sum((p - p.detach()).square().sum() for p in self.parameters())
+        return outcome._replace(loss=outcome.loss + torch.sqrt(zero) * 0)  # d sqrt(0) is infinite, times 0 is NaN
+
+    monkeypatch.setattr(MAML, "forward", steep)
+    with pytest.raises(HandfulError, match=r"not finite at step 1 .*no checkpoint was written yet"):
+        trained(recipe_file, tmp_path / "run")
+
+
+def test_an_interrupted_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.safetensors"
+    files.write_tensors(path, {"a": torch.ones(3)})
+
+    def full(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(files, "save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        files.write_tensors(path, {"a": torch.zeros(3)})
+    assert read_tensors(path)[0]["a"].tolist() == [1, 1, 1]
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_damaged_weights_are_named(recipe_file: Path, tmp_path: Path) -> None:
+    run = trained(recipe_file, tmp_path / "run", "train.steps=4")
+    content = run.weights("best").read_bytes()
+    run.weights("best").write_bytes(content[: len(content) // 2])
+    with pytest.raises(HandfulError, match=r"best.model.safetensors is damaged"):
+        Run.open(tmp_path / "run")
+
+
+def test_opening_what_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(HandfulError, match=r"is not a run folder \(no recipe.yaml\)"):
+        Run.open(tmp_path)
+
+
+def test_python_interface(store: ImageStore, tmp_path: Path) -> None:
+    method = hf.methods.MAML(hf.backbones.conv4(channels=8, image_shape=store.image_shape, downsample="stride"))
+    run = hf.train(
+        method, store, way=3, shot=1, query=2, steps=3, tasks_per_step=2, validation_tasks=4, out=tmp_path / "run",
+        evaluate={"tasks": 8}, quiet=True,
+    )
+    result = hf.evaluate(run, store.test, way=3, shot=2, tasks=10)
+    assert (result.tasks, result.shot) == (10, 2)
+    assert "% (95 % over 10 tasks, 3-way 2-shot, 2 query a class, transductive; floors: chance 33.3 %" in str(result)
+    written = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text(encoding="utf-8"))
+    assert written["backbone"]["channels"] == 8
+    assert written["train"]["way"] == 3
+
+
+def test_tasks_of_a_step_do_not_depend_on_the_loader(store: ImageStore) -> None:
+    sampler = EpisodeSampler(store.train, 3, 1, 2)
+    batches = EpisodeBatches(sampler, 4)
+    torch.testing.assert_close(batches[5].query_x, sampler.episodes(20, 24).query_x)
+
+
+def test_rate_follows_the_cosine(recipe_file: Path, tmp_path: Path) -> None:
+    trained(recipe_file, tmp_path / "run")
+    rates = [float(row["lr"]) for row in read_metrics(tmp_path / "run" / "metrics.csv")]
+    assert rates == pytest.approx([0.005 * (1 + math.cos(math.pi * step / 12)) for step in range(1, 13)])
+    trained(recipe_file, tmp_path / "flat", "train.schedule=constant")
+    assert {row["lr"] for row in read_metrics(tmp_path / "flat" / "metrics.csv")} == {"0.01"}
+
+
+def test_clip_bounds_every_entry(recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    original = torch.optim.Adam.step
+
+    def watch(self: torch.optim.Adam, *args: Any, **options: Any) -> Any:
+        seen.append(max(float(p.grad.abs().max()) for g in self.param_groups for p in g["params"] if p.grad is not None))
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watch)
+    trained(recipe_file, tmp_path / "run", "train.clip=0.001", "train.steps=2")
+    assert seen == [pytest.approx(0.001)] * 2

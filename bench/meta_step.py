@@ -107,9 +107,11 @@ def contenders() -> dict[str, Callable[[Episode], None]]:
     """Name -> a step on its own copy of the weights."""
     rows: dict[str, Callable[[Episode], None]] = {}
 
-    def listed(step: Callable[[list[Tensor], torch.optim.Optimizer, Episode], None]) -> Callable[[Episode], None]:
+    def listed(
+        step: Callable[[list[Tensor], torch.optim.Optimizer, Episode], None],
+    ) -> Callable[[Episode], None]:
         torch.manual_seed(0)
-        weights = list(nn.Sequential(NoteNetwork(), nn.Linear(64, WAY)).parameters())
+        weights: list[Tensor] = list(nn.Sequential(NoteNetwork(), nn.Linear(64, WAY)).parameters())
         optimizer = torch.optim.Adam(weights, lr=OUTER_LR)
         return lambda episode: step(weights, optimizer, episode)
 

@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 import handful.inner_loop
 from handful.errors import HandfulError
-from handful.inner_loop import NormStats, Params, TaskForward, adapt, freeze_statistics, per_task
+from handful.inner_loop import NormStats, TaskForward, adapt, freeze_statistics, per_task
 from handful.problems import Classification
 
 LR, STEPS = 0.3, 3
@@ -25,11 +25,20 @@ def network(kind: str = "conv") -> nn.Module:
     torch.manual_seed(0)
     kinds: dict[str, Callable[[], nn.Module]] = {
         "conv": lambda: nn.Sequential(
-            nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten(), nn.Linear(64, WAY)
+            nn.Conv2d(1, 4, 3, stride=2, padding=1),
+            nn.BatchNorm2d(4),
+            nn.Tanh(),
+            nn.Flatten(),
+            nn.Linear(64, WAY),
         ),
         "residual": Residual,
         "group norm": lambda: nn.Sequential(
-            nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.SiLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, WAY)
+            nn.Conv2d(1, 4, 3),
+            nn.GroupNorm(2, 4),
+            nn.SiLU(),
+            nn.AvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(36, WAY),
         ),
         "mlp": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, WAY)),
         "layer norm": lambda: nn.Sequential(nn.Flatten(), nn.LayerNorm(64), nn.Linear(64, WAY)),  # cannot be folded
@@ -84,16 +93,16 @@ def plain_meta_loss(net: nn.Module, first_order: bool = False, steps: int = STEP
     """MAML as the paper writes it: a loop over tasks, a loop over steps."""
     sx, sy, qx, qy = tasks()
     net = copy.deepcopy(net).train()
-    total = torch.zeros((), dtype=torch.float64)
-    theta = dict(net.named_parameters())
+    losses = []
+    theta: dict[str, Tensor] = dict(net.named_parameters())
     for b in range(TASKS):
-        phi: Params = theta
+        phi: dict[str, Tensor] = dict(theta)
         for _ in range(steps):
             loss = F.cross_entropy(functional_call(net, phi, (sx[b],)), sy[b])
             grads = torch.autograd.grad(loss, list(phi.values()), create_graph=not first_order)
             phi = {name: value - LR * grad for (name, value), grad in zip(phi.items(), grads)}
-        total = total + F.cross_entropy(functional_call(net, phi, (qx[b],)), qy[b]) / TASKS
-    gradient = torch.autograd.grad(total, list(theta.values()))
+        losses.append(F.cross_entropy(functional_call(net, phi, (qx[b],)), qy[b]))
+    gradient = torch.autograd.grad(torch.stack(losses).mean(), list(theta.values()))
     return torch.cat([g.flatten() for g in gradient])
 
 
@@ -127,7 +136,7 @@ def test_meta_gradient_is_that_of_finite_differences() -> None:
             moved = copy.deepcopy(net)
             with torch.no_grad():
                 for p, d in zip(moved.parameters(), direction):
-                    p += sign * 1e-5 * d
+                    p.add_(d, alpha=sign * 1e-5)
             losses.append(meta_loss(moved).item())
         numeric = (losses[0] - losses[1]) / 2e-5
         along = analytic @ torch.cat([d.flatten() for d in direction])
@@ -151,7 +160,7 @@ def test_foldable_nets_are_folded_and_others_are_not() -> None:
 
 def test_weights_that_are_not_adapted_are_shared() -> None:
     """Only the head is adapted: the same as the plain loop over the head alone."""
-    sx, sy, _, _ = tasks()
+    sx, *_ = tasks()
     for kind in ("conv", "residual", "group norm"):
         net = network(kind)
         head = {name: value for name, value in net.named_parameters() if value.shape[0] == WAY}
@@ -203,8 +212,10 @@ def test_support_statistics_are_those_of_the_support_set() -> None:
 
 def test_running_statistics_are_the_buffers() -> None:
     net, (_, _, qx, _) = network(), tasks()
-    net[1].running_mean.fill_(0.1)  # type: ignore[index,union-attr,operator]
-    net[1].running_var.fill_(2.0)  # type: ignore[index,union-attr,operator]
+    norm = net.get_submodule("1")
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    norm.running_mean.fill_(0.1)
     torch.testing.assert_close(predictions(net, qx, "running")[1], copy.deepcopy(net).eval()(qx[1]))
 
 

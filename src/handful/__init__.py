@@ -33,7 +33,18 @@ _PLACES = {
     "train": "handful.training",
 }
 _ROOMS = ("backbones", "data", "methods", "problems")
-__all__ = ["HandfulError", "Model", "Run", "backbones", "data", "evaluate", "fit", "methods", "problems", "train"]
+__all__ = [
+    "HandfulError",
+    "Model",
+    "Run",
+    "backbones",
+    "data",
+    "evaluate",
+    "fit",
+    "methods",
+    "problems",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -63,7 +63,9 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one.")],
     out: Annotated[Path, typer.Option(help="The run folder; training resumes where it stopped.")],
     changes: Annotated[list[str] | None, typer.Option("--set", help="Change a recipe key: a.b=value.")] = None,
-    max_minutes: Annotated[float | None, typer.Option(help="Stop cleanly after this long, saved and evaluated.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="Stop cleanly after this long, saved and evaluated.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew: delete the run that is in --out.")] = False,
 ) -> None:
     """Meta-train as a recipe says, evaluate on the test classes, write the report."""
@@ -85,7 +87,8 @@ def evaluate(
     seed: Annotated[int | None, typer.Option(min=0, help="Draws the tasks.")] = None,
     inner_steps: Annotated[int | None, typer.Option(min=0)] = None,
     inductive: Annotated[
-        bool, typer.Option("--inductive", help="Batch-norm statistics of the support set: queries judged one by one.")
+        bool,
+        typer.Option("--inductive", help="Batch-norm statistics of the support set: queries judged one by one."),
     ] = False,
     as_json: Json = False,
 ) -> None:

@@ -97,10 +97,7 @@ class EpisodeSampler:
         drawn = self.indices(start, stop, epoch)
         tasks = stop - start
         x = [self.split.fetch(ids.reshape(tasks, -1)).float().div_(255) for ids in (drawn.support, drawn.query)]
-        y = [
-            torch.arange(self.way).repeat_interleave(count).expand(tasks, -1)
-            for count in (self.shot, self.query)
-        ]
+        y = [torch.arange(self.way).repeat_interleave(count).expand(tasks, -1) for count in (self.shot, self.query)]
         return Episode(x[0], y[0], x[1], y[1])
 
     def task_hash(self, tasks: int, epoch: int = 0) -> str:

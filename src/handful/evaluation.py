@@ -107,7 +107,14 @@ def evaluate(
     seed: int | None = None,
 ) -> Result:
     """Score a run on a split (its test classes by default); what is not said is as in its recipe's evaluation."""
-    said = {"way": way, "shot": shot, "query": query, "tasks": tasks, "inner_steps": inner_steps, "norm_stats": norm_stats}
+    said = {
+        "way": way,
+        "shot": shot,
+        "query": query,
+        "tasks": tasks,
+        "inner_steps": inner_steps,
+        "norm_stats": norm_stats,
+    }
     protocol = run.recipe.protocols()[0].model_copy(update={k: v for k, v in said.items() if v is not None})
     seed = run.recipe.seed if seed is None else seed
     return evaluate_method(run.method, split or run.data.test, protocol, seed=seed, run=run.provenance())
@@ -121,7 +128,8 @@ def evaluate_method(
     The protocol's way, shot and query must be set.  The same seed gives the same tasks to every method; `task_hash`
     proves it.  No weight or buffer of the method is changed.
     """
-    assert protocol.way and protocol.shot and protocol.query
+    if not (protocol.way and protocol.shot and protocol.query):
+        raise ValueError(f"the protocol must say way, shot and query: {protocol}")
     started = time.perf_counter()
     norm_stats: NormStats = protocol.norm_stats or method.norm_stats
     inner_steps = method.inner_steps if protocol.inner_steps is None else protocol.inner_steps

@@ -11,7 +11,7 @@ batch statistics compute, with those forms as double backward.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -24,22 +24,20 @@ Geometry = tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]  # stri
 
 def _conv_backward(gy: Tensor, x: Tensor, w: Tensor, geometry: Geometry, mask: list[bool]) -> list[Tensor]:
     stride, padding, dilation, groups = geometry
-    return torch.ops.aten.convolution_backward(  # type: ignore[no-any-return]
-        gy, x, w, None, stride, padding, dilation, False, (0, 0), groups, mask
-    )
+    return torch.ops.aten.convolution_backward(gy, x, w, None, stride, padding, dilation, False, (0, 0), groups, mask)
 
 
 class _Conv(torch.autograd.Function):
     """y = conv(x, w) + bias."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
         stride, padding, dilation, groups = ctx.geometry = geometry
         ctx.save_for_backward(x, w)
         return torch.conv2d(x, w, bias, stride, padding, dilation, groups)
 
     @staticmethod
-    def backward(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:
         x, w = ctx.saved_tensors
         need_x, need_w, need_bias, _ = ctx.needs_input_grad
         if torch.is_grad_enabled():
@@ -50,14 +48,11 @@ class _Conv(torch.autograd.Function):
         return (gx if need_x else None), (gw if need_w else None), gb, None
 
 
-
 class _ConvBackward(torch.autograd.Function):
     """(gx, gw) of a convolution, whose own derivative is four ordinary convolution calls."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, gy: Tensor, x: Tensor, w: Tensor, geometry: Geometry, need_x: bool
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, gy: Tensor, x: Tensor, w: Tensor, geometry: Geometry, need_x: bool) -> tuple[Tensor, Tensor]:
         ctx.geometry, ctx.need_x = geometry, need_x
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(gy, x, w)
@@ -65,7 +60,7 @@ class _ConvBackward(torch.autograd.Function):
         return (gx if need_x else gy.new_empty(0)), gw
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, ggx: Tensor | None, ggw: Tensor | None) -> tuple[Any, ...]:
         gy, x, w = ctx.saved_tensors
         stride, padding, dilation, groups = ctx.geometry
@@ -89,14 +84,14 @@ class _BatchNorm(torch.autograd.Function):
     """Batch norm on the statistics of the batch: y = w (x - mean) / sqrt(var + eps) + b, per channel."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor, eps: float) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor, eps: float) -> Tensor:
         y, mean, inverse = torch.native_batch_norm(x, w, b, None, None, True, 0.0, eps)
         ctx.eps = eps
         ctx.save_for_backward(x, w, mean, inverse)
         return y
 
     @staticmethod
-    def backward(ctx: Any, gy: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gy: Tensor) -> tuple[Any, ...]:
         x, w, mean, inverse = ctx.saved_tensors
         if torch.is_grad_enabled():
             return *_BatchNormBackward.apply(gy, x, w, mean, inverse, ctx.eps), None
@@ -104,7 +99,6 @@ class _BatchNorm(torch.autograd.Function):
             gy, x, w, None, None, mean, inverse, True, ctx.eps, [True, True, True]
         )
         return gx, gw, gb, None
-
 
 
 class _BatchNormBackward(torch.autograd.Function):
@@ -115,7 +109,7 @@ class _BatchNormBackward(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, gy: Tensor, x: Tensor, w: Tensor, mean: Tensor, inverse: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         u, gw, gb = _project(gy, x, mean, inverse, eps)
@@ -124,7 +118,7 @@ class _BatchNormBackward(torch.autograd.Function):
         return u * _channel(w, x), gw, gb
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, ggx: Tensor, ggw: Tensor, ggb: Tensor) -> tuple[Any, ...]:
         x, w, mean, inverse, gw, u = ctx.saved_tensors
         m = x.numel() // x.shape[1]
@@ -142,7 +136,7 @@ class _BatchNormBackward(torch.autograd.Function):
 
 def _project(g: Tensor, x: Tensor, mean: Tensor, inverse: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """(s P(g), sum g xhat, sum g): the fused first backward of batch norm with unit weight."""
-    return torch.ops.aten.native_batch_norm_backward(  # type: ignore[no-any-return]
+    return torch.ops.aten.native_batch_norm_backward(
         g, x, None, None, None, mean, inverse, True, eps, [True, True, True]
     )
 
@@ -161,26 +155,50 @@ def _combine(*terms: tuple[Tensor, Tensor], offset: Tensor) -> Tensor:
     return total
 
 
-def _conv2d(x: Tensor, w: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
+def _conv2d(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
     if isinstance(padding, str) or x.dim() == 3:
         return torch.conv2d(x, w, bias, stride, padding, dilation, groups)
     pair = torch.nn.modules.utils._pair
-    return _Conv.apply(x, w, bias, (pair(stride), pair(padding), pair(dilation), groups))  # type: ignore[no-any-return]
+    return _Conv.apply(x, w, bias, (pair(stride), pair(padding), pair(dilation), groups))
 
 
-def _batch_norm(x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
+def _batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
     if not training or running_mean is not None or weight is None or bias is None:
         return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
-    return _BatchNorm.apply(x, weight, bias, eps)  # type: ignore[no-any-return]
+    return _BatchNorm.apply(x, weight, bias, eps)
 
 
 class FastOps(TorchFunctionMode):
     """Within it, `torch.conv2d` and `F.batch_norm` on batch statistics have closed second derivatives."""
 
-    REPLACED = {torch.conv2d: _conv2d, F.batch_norm: _batch_norm}
+    REPLACED: ClassVar[dict[Callable[..., Any], Callable[..., Any]]] = {
+        torch.conv2d: _conv2d,
+        F.batch_norm: _batch_norm,
+    }
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Called for every torch function inside the mode."""
         return self.REPLACED.get(func, func)(*args, **(kwargs or {}))

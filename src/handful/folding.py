@@ -28,7 +28,8 @@ def fold(x: Tensor) -> Tensor:
 
 def unfold(x: Tensor, tasks: int) -> Tensor:
     """[n, B*C, ...] -> [B, n, C, ...]."""
-    return x.unflatten(1, (tasks, -1)).transpose(0, 1)
+    unfolded: Tensor = x.unflatten(1, (tasks, -1)).transpose(0, 1)
+    return unfolded
 
 
 class Fold(TorchFunctionMode):
@@ -39,7 +40,11 @@ class Fold(TorchFunctionMode):
         self.tasks = tasks
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Called for every torch function inside the mode."""
         kwargs = kwargs or {}
@@ -53,8 +58,7 @@ class Fold(TorchFunctionMode):
 def _conv2d(tasks: int, x: Tensor, weight: Tensor, bias: Tensor | None = None, *geometry: Any, **named: Any) -> Tensor:
     if weight.dim() == 4:
         return _shared(torch.conv2d, tasks, x, weight, bias, *geometry, **named)
-    stride, padding, dilation, groups = (*geometry, *(1, 0, 1, 1)[len(geometry) :])
-    named = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, **named}
+    named = {"groups": 1, **dict(zip(("stride", "padding", "dilation", "groups"), geometry)), **named}
     named["groups"] *= tasks
     return torch.conv2d(x, weight.flatten(0, 1), _flat(bias, tasks), **named)
 
@@ -79,12 +83,17 @@ def _batch_norm(
     *rest: Any,
     **named: Any,
 ) -> Tensor:
-    flat = [_flat(value, tasks) for value in (running_mean, running_var, weight, bias)]
-    return F.batch_norm(x, *flat, *rest, **named)
+    mean, var, gamma, beta = (_flat(value, tasks) for value in (running_mean, running_var, weight, bias))
+    return F.batch_norm(x, mean, var, gamma, beta, *rest, **named)
 
 
 def _group_norm(
-    tasks: int, x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+    tasks: int,
+    x: Tensor,
+    groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
 ) -> Tensor:
     return F.group_norm(x, groups * tasks, _flat(weight, tasks), _flat(bias, tasks), eps)
 
@@ -126,7 +135,19 @@ LAYERS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     Tensor.flatten: _flatten,
 }
 POINTWISE = {
-    *(F.relu, torch.relu, Tensor.relu, F.leaky_relu, F.elu, F.gelu, F.silu, F.sigmoid, torch.sigmoid, F.tanh, torch.tanh),
+    *(
+        F.relu,
+        torch.relu,
+        Tensor.relu,
+        F.leaky_relu,
+        F.elu,
+        F.gelu,
+        F.silu,
+        F.sigmoid,
+        torch.sigmoid,
+        F.tanh,
+        torch.tanh,
+    ),
     *(F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.dropout, F.interpolate),
     *(torch.add, Tensor.add, Tensor.__add__, Tensor.add_, torch.max_pool2d),
 }

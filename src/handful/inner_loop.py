@@ -22,7 +22,7 @@ from handful.errors import unknown
 from handful.fast_ops import FastOps
 from handful.folding import Fold, NotFoldable, fold, unfold
 
-Params = dict[str, Tensor]
+Params = Mapping[str, Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]  # predictions [B, n, ...], targets [B, n, ...] -> [B], one loss a task
 StepSize = Callable[[int, str], Tensor | float]  # inner step, parameter name -> rate
 
@@ -60,7 +60,10 @@ def adapt(
             losses = loss(forward(params, support_x), support_y)
             # Tasks do not share a parameter copy, so the gradient of the sum holds the gradient of each.
             grads = torch.autograd.grad(
-                losses.sum(), list(params.values()), create_graph=differentiable and not first_order, materialize_grads=True
+                losses.sum(),
+                list(params.values()),
+                create_graph=differentiable and not first_order,
+                materialize_grads=True,
             )
             params = {
                 name: value - step_size(step, name) * grad
@@ -108,10 +111,7 @@ class TaskForward:
         # unbind, not params[b]: its backward is one stack instead of B buffers of B copies
         slices = [dict(zip(params, values)) for values in zip(*(value.unbind() for value in params.values()))]
         return torch.stack(
-            [
-                self._run_one(slices[b], x[b], None if reference is None else reference[b])
-                for b in range(tasks)
-            ]
+            [self._run_one(slices[b], x[b], None if reference is None else reference[b]) for b in range(tasks)]
         )
 
     def _run(self, params: Params, x: Tensor, reference: Tensor | None) -> Tensor:
@@ -183,7 +183,11 @@ class _Statistics(TorchFunctionMode):
         self._replayed, self.recording = iter(self.recording), None
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func is not F.batch_norm:
             return func(*args, **(kwargs or {}))

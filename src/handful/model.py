@@ -183,7 +183,19 @@ def fit(support: str | Path | Mapping[str, Sequence[str | Path]], run: Run, inne
 
 def expected_accuracy(run: Run, way: int, shot: int) -> dict[str, Any] | None:
     """The run's own inductive test result for this many ways and shots, if it was measured."""
-    keys = ("mean", "ci95", "tasks", "way", "shot", "query", "task_hash", "norm_stats", "floors", "data", "split")
+    keys = (
+        "mean",
+        "ci95",
+        "tasks",
+        "way",
+        "shot",
+        "query",
+        "task_hash",
+        "norm_stats",
+        "floors",
+        "data",
+        "split",
+    )
     for path in sorted((run.folder / "eval").glob("test-*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         if (result["way"], result["shot"], result["norm_stats"]) == (way, shot, "support"):

@@ -135,7 +135,9 @@ def parse(text: str, source: str, changes: Sequence[str] = ()) -> Recipe:
         where = getattr(error, "problem_mark", None)
         raise HandfulError(f"{source} is not valid YAML{f' (line {where.line + 1})' if where else ''}.") from error
     if not isinstance(content, dict):
-        raise HandfulError(f"{source} is not a recipe: it should be a mapping with name, data, backbone, method, train.")
+        raise HandfulError(
+            f"{source} is not a recipe: it should be a mapping with name, data, backbone, method, train."
+        )
     for change in changes:
         _set(content, change)
     recipe = make_recipe(content, source)
@@ -191,7 +193,9 @@ def _sentence(error: ValidationError) -> str:
         model: Any = Recipe
         for step in first["loc"][:-1]:
             model = model.model_fields[step].annotation
-        return str(unknown("recipe key", where, [".".join([*map(str, first["loc"][:-1]), f]) for f in model.model_fields]))
+        return str(
+            unknown("recipe key", where, [".".join([*map(str, first["loc"][:-1]), f]) for f in model.model_fields])
+        )
     if first["type"] == "missing":
         return f"the key {where!r} is missing."
     return f"{where} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."

@@ -18,6 +18,8 @@ from handful.errors import HandfulError, unknown
 
 Part = TypeVar("Part", bound=type)
 Registry = dict[str, type[nn.Module]]
+BACKBONES: Registry = {}
+METHODS: Registry = {}
 # Arguments that no recipe sets: other parts, and what the data decides.
 HANDED_IN = ("backbone", "image_shape", "problem")
 

@@ -47,7 +47,9 @@ class Run:
         """The resolved recipe of a run folder."""
         path = folder / "recipe.yaml"
         if not path.is_file():
-            raise HandfulError(f"{folder} is not a run folder (no recipe.yaml); `handful train RECIPE --out {folder}` makes one.")
+            raise HandfulError(
+                f"{folder} is not a run folder (no recipe.yaml); `handful train RECIPE --out {folder}` makes one."
+            )
         return parse(path.read_text(encoding="utf-8"), str(path))
 
     def weights(self, which: str) -> Path:
@@ -67,7 +69,9 @@ class Run:
         try:
             self.method.load_state_dict(tensors)
         except RuntimeError as error:
-            raise HandfulError(f"{path} does not fit the run's recipe: {str(error).splitlines()[-1].strip()}") from error
+            raise HandfulError(
+                f"{path} does not fit the run's recipe: {str(error).splitlines()[-1].strip()}"
+            ) from error
 
     def provenance(self) -> dict[str, Any]:
         """What a result needs to say of where it comes from."""

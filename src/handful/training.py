@@ -13,7 +13,6 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -321,7 +320,10 @@ def save(out: Path, method: MAML, optimizer: Optimizer, schedule: LRScheduler, p
     tensors = {f"method.{name}": value for name, value in method.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
-    metadata = {"progressed": json.dumps(asdict(progressed)), "schedule": json.dumps(_plain(schedule.state_dict()))}
+    metadata = {
+        "progressed": json.dumps(asdict(progressed)),
+        "schedule": json.dumps(_plain(schedule.state_dict())),
+    }
     write_tensors(folder / "training.safetensors", tensors, metadata)
     write_tensors(folder / "model.safetensors", method.state_dict())
 
@@ -349,7 +351,11 @@ def resume(out: Path, method: MAML, optimizer: Optimizer, schedule: LRScheduler)
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
     """The numbers of a scheduler's state; its functions are made anew."""
-    return {key: value for key, value in state.items() if isinstance(value, int | float | bool) or key in ("base_lrs", "_last_lr")}
+    return {
+        key: value
+        for key, value in state.items()
+        if isinstance(value, int | float | bool) or key in ("base_lrs", "_last_lr")
+    }
 
 
 class Log:

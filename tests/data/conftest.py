@@ -28,9 +28,7 @@ def real_data() -> Path:
     """The folder of real data sets; tests that need it are skipped where it is absent."""
     folder = Path(REAL_DATA)
     if not folder.is_dir():
-        pytest.skip(
-            f"no real data: {folder} is absent; set HANDFUL_DATA to the folder of omniglot/ and others"
-        )
+        pytest.skip(f"no real data: {folder} is absent; set HANDFUL_DATA to the folder of omniglot/ and others")
     return folder
 
 
@@ -78,9 +76,7 @@ def make_photos(folder: Path, classes: int, images: int = 3) -> Path:
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two archives of one alphabet each, of two characters and of one; the cut is after the second."""
-    monkeypatch.setattr(
-        omniglot, "ARCHIVES", (Archive("a.zip", "", {"Greek": 2}), Archive("b.zip", "", {"ULOG": 1}))
-    )
+    monkeypatch.setattr(omniglot, "ARCHIVES", (Archive("a.zip", "", {"Greek": 2}), Archive("b.zip", "", {"ULOG": 1})))
     monkeypatch.setattr(omniglot, "TRAINVAL", 2)
     source = tmp_path / "omniglot"
     source.mkdir()

@@ -33,11 +33,7 @@ def test_everything_wrong_with_class_folders(photos: Path) -> None:
     assert report.duplicates == [[str(photos / "bird0" / "0.png"), str(photos / "bird9" / "same.png")]]
     told = "\n".join(report.problems)
     assert len(report.problems) == 4
-    assert (
-        str(report)
-        .splitlines()[0]
-        .endswith("class folders, 10 classes, 31 images, 3 to 4 a class (median 3)")
-    )
+    assert str(report).splitlines()[0].endswith("class folders, 10 classes, 31 images, 3 to 4 a class (median 3)")
     assert len(str(report).splitlines()) == 5
     for words in (
         "nest holds no picture",
@@ -90,9 +86,7 @@ def test_archives(tiny: Path) -> None:
         (20, 20.0, 20),
     )
     assert report.ok
-    write_zip(
-        tiny / "b.zip", ["b/ULOG/character01/1_00.png", "b/Klingon/character01/1_00.png"], b"no picture"
-    )
+    write_zip(tiny / "b.zip", ["b/ULOG/character01/1_00.png", "b/Klingon/character01/1_00.png"], b"no picture")
     report = check(tiny)
     assert len(report.problems) == 5  # a foreign alphabet, too few drawings twice, two that are none
     assert len(report.unreadable) == 2

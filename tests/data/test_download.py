@@ -71,9 +71,7 @@ def test_nothing_is_left_of_a_bad_transfer(
 
 
 def test_silence(server: str, tmp_path: Path) -> None:
-    with pytest.raises(
-        HandfulError, match=r"slow.zip could not be fetched \(timed out\); check the connection"
-    ):
+    with pytest.raises(HandfulError, match=r"slow.zip could not be fetched \(timed out\); check the connection"):
         download(server + "slow.zip", tmp_path / "a.zip", timeout=0.2)
 
 
@@ -82,9 +80,7 @@ def test_no_server(tmp_path: Path) -> None:
         download("http://127.0.0.1:9/a.zip", tmp_path / "a.zip")
 
 
-def test_omniglot_is_fetched_where_it_is_absent(
-    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_omniglot_is_fetched_where_it_is_absent(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what is not there as published is fetched, and what arrives is checked again by the reader."""
     monkeypatch.setattr(omniglot, "URL", server)
     md5 = hashlib.md5(CONTENT).hexdigest()

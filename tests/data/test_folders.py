@@ -12,9 +12,7 @@ from handful.data.folders import split_by_seed
 from handful.errors import HandfulError
 
 
-def save(
-    path: Path, size: tuple[int, int] = (20, 20), mode: str = "RGB", colour: Any = 100, **more: Any
-) -> Path:
+def save(path: Path, size: tuple[int, int] = (20, 20), mode: str = "RGB", colour: Any = 100, **more: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, colour).save(path, **more)
     return path
@@ -200,16 +198,12 @@ def write_bad(path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bad_pictures(photos: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = photos / "bird3" / "9.png"
     write_bad(bad, kind, monkeypatch)
-    with pytest.raises(
-        HandfulError, match=r"bird3/9.png is no readable picture \(.+\); .*use --skip-bad to go on"
-    ):
+    with pytest.raises(HandfulError, match=r"bird3/9.png is no readable picture \(.+\); .*use --skip-bad to go on"):
         folder(photos, image_size=8)
     store = folder(photos, image_size=8, skip_bad=True)
     assert len(store.images) == 30
     assert store.info["skipped"] == [str(bad)]
-    with pytest.raises(
-        HandfulError, match="no readable picture"
-    ):  # the store without it is not the one asked for
+    with pytest.raises(HandfulError, match="no readable picture"):  # the store without it is not the one asked for
         folder(photos, image_size=8)
 
 

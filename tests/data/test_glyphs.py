@@ -68,9 +68,7 @@ def test_a_drawing_is_a_function_of_its_character(glyphs_store: ImageStore, rend
 
 def test_no_font_draws_a_character_that_it_lacks(rendered: list[Glyph]) -> None:
     """The Arabic letters are in DejaVu Sans and its Mono alone; another font would draw them as boxes."""
-    fonts = {
-        glyphs.FONTS[font] for glyph in rendered if glyph.script.name == "Arabic" for font in glyph.fonts
-    }
+    fonts = {glyphs.FONTS[font] for glyph in rendered if glyph.script.name == "Arabic" for font in glyph.fonts}
     assert fonts
     assert all(font.startswith("DejaVuSans") for font in fonts)
 

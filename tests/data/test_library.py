@@ -61,9 +61,7 @@ def test_no_source_and_no_store() -> None:
         r"--source, by data.root .*HANDFUL_DATA, or fetch it: `handful data build omniglot --download`",
     ):
         load("omniglot")
-    with pytest.raises(
-        HandfulError, match="There is no folder nowhere: name the folder that holds class folders"
-    ):
+    with pytest.raises(HandfulError, match="There is no folder nowhere: name the folder that holds class folders"):
         folder("nowhere")
 
 

@@ -59,10 +59,7 @@ def test_rotations(omniglot_store: ImageStore) -> None:
     assert (len(store.train), len(store.val), len(store.test)) == (4112, 688, 1692)
     for turn in range(4):
         index = turn * 423 + 7
-        assert (
-            store.test.class_name(index)
-            == store.class_names[1207] + ("", "/rot090", "/rot180", "/rot270")[turn]
-        )
+        assert store.test.class_name(index) == store.class_names[1207] + ("", "/rot090", "/rot180", "/rot270")[turn]
         ids = store.test.starts[index] + np.arange(20)
         turned = np.rot90(store.images[1207 * 20 : 1208 * 20], turn, (-2, -1))
         assert np.array_equal(store.test.fetch(ids).numpy(), turned)
@@ -70,9 +67,7 @@ def test_rotations(omniglot_store: ImageStore) -> None:
 
 def test_a_missing_archive(tmp_path: Path) -> None:
     (tmp_path / "images_evaluation.zip").write_bytes(b"")
-    with pytest.raises(
-        HandfulError, match=r"images_background.zip is missing; get it from https://\S+ or .*download"
-    ):
+    with pytest.raises(HandfulError, match=r"images_background.zip is missing; get it from https://\S+ or .*download"):
         omniglot.read(tmp_path)
 
 
@@ -115,9 +110,7 @@ def test_a_character_with_a_drawing_missing(tiny: Path) -> None:
 
 def test_a_drawing_that_is_none(tiny: Path, cache: Path) -> None:
     write_zip(tiny / "b.zip", [f"b/ULOG/character01/1_{d:02}.png" for d in range(20)], b"no picture")
-    with pytest.raises(
-        HandfulError, match=r"b/ULOG/character01/1_00.png in .*b.zip cannot be decoded .*--download"
-    ):
+    with pytest.raises(HandfulError, match=r"b/ULOG/character01/1_00.png in .*b.zip cannot be decoded .*--download"):
         load("omniglot", tiny)
     assert list(cache.iterdir()) == []
 

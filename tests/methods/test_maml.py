@@ -66,7 +66,10 @@ def test_order_of_tasks_does_not_matter_and_the_batch_gradient_is_the_mean(store
 
 
 def test_learned_step_sizes_equal_fixed_ones_and_have_the_paper_gradient(store: ImageStore, episode: Episode) -> None:
-    fixed, learned = made(store, inner_lr=0.2, inner_steps=1), made(store, inner_lr=0.2, inner_steps=1, learn_inner_lr=True)
+    fixed, learned = (
+        made(store, inner_lr=0.2, inner_steps=1),
+        made(store, inner_lr=0.2, inner_steps=1, learn_inner_lr=True),
+    )
     torch.testing.assert_close(learned.predict(episode), fixed.predict(episode))
     loss = learned(episode).loss
     (rates,) = torch.autograd.grad(loss, [learned.inner_lrs])

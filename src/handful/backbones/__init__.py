@@ -3,8 +3,7 @@
 Any nn.Module with `out_features` and `image_shape` will do; those registered here can be named in a recipe.
 """
 
-from handful.backbones.conv4 import Conv4
-from handful.registry import Registry, part
+from handful.backbones.conv4 import Conv4 as conv4
+from handful.registry import BACKBONES
 
-BACKBONES: Registry = {}
-conv4 = part(BACKBONES, "conv4")(Conv4)
+__all__ = ["BACKBONES", "conv4"]

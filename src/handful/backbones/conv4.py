@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from handful.errors import HandfulError
+from handful.registry import BACKBONES, part
 
 Downsample = Literal["pool", "stride"]
 Pooling = Literal["mean", "flatten"]
 
 
+@part(BACKBONES, "conv4")
 class Conv4(nn.Module):
     """images [n, C, H, W] -> features [n, out_features].
 
@@ -35,8 +37,8 @@ class Conv4(nn.Module):
         in_channels, height, width = image_shape
         if downsample == "pool" and min(height, width) < 16:
             raise HandfulError(
-                f"Conv-4 halves its input four times by pooling, so images need at least 16x16 pixels, not {height}x{width}; "
-                "use downsample='stride'."
+                "Conv-4 halves its input four times by pooling, so images need at least 16x16 pixels, "
+                f"not {height}x{width}; use downsample='stride'."
             )
         stride = 2 if downsample == "stride" else 1
         blocks: list[nn.Module] = []

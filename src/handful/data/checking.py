@@ -76,8 +76,7 @@ def check(path: str | Path) -> Report:
         check_folders(source, report)
     else:
         report.problems.append(
-            f"{source} holds no store, no Omniglot archives and no pictures "
-            f"({', '.join(sorted(folders.SUFFIXES))})."
+            f"{source} holds no store, no Omniglot archives and no pictures ({', '.join(sorted(folders.SUFFIXES))})."
         )
     return report
 
@@ -113,9 +112,7 @@ def check_archives(source: Path, report: Report) -> None:
         except HandfulError as error:
             report.problems.append(str(error))
             continue
-        counts |= {
-            f"{alphabet}/{character}": len(members) for (alphabet, character), members in table.items()
-        }
+        counts |= {f"{alphabet}/{character}": len(members) for (alphabet, character), members in table.items()}
         with zipfile.ZipFile(source / archive.name) as opened:
             for member in (member for members in table.values() for member in members):
                 try:
@@ -147,9 +144,7 @@ def check_folders(source: Path, report: Report) -> None:
     if "" not in found:
         report.splits = {part: len(classes) for part, classes in found.items()}
     elif report.classes < 3:
-        report.problems.append(
-            f"{report.classes} classes cannot be split into train, val and test; 3 is the least."
-        )
+        report.problems.append(f"{report.classes} classes cannot be split into train, val and test; 3 is the least.")
     find_empty(parts, report)
     find_loose(source, parts, found, report)
     look_at([path for classes in found.values() for paths in classes.values() for path in paths], report)

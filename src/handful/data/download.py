@@ -65,14 +65,10 @@ def _transfer(url: str, write: Callable[[bytes], object], timeout: float) -> int
             return None if length is None else int(length)
     except urllib.error.HTTPError as error:
         error.close()
-        raise HandfulError(
-            f"{url} answered {error.code} {error.reason}; look for the file's new address."
-        ) from error
+        raise HandfulError(f"{url} answered {error.code} {error.reason}; look for the file's new address.") from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
-        raise HandfulError(
-            f"{url} could not be fetched ({reason}); check the connection and try again."
-        ) from error
+        raise HandfulError(f"{url} could not be fetched ({reason}); check the connection and try again.") from error
 
 
 def file_digest(path: Path, kind: str) -> str:

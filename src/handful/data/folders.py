@@ -57,11 +57,7 @@ def read(
     shape = (channels, image_size, image_size)
     source = unwrapped(source)
     parts = split_folders(source)
-    found = (
-        {part: class_folders(folder) for part, folder in parts.items()}
-        if parts
-        else {"": class_folders(source)}
-    )
+    found = {part: class_folders(folder) for part, folder in parts.items()} if parts else {"": class_folders(source)}
     check_disjoint(found, source)
     skipped: list[str] = []
     if skip_bad:
@@ -82,9 +78,7 @@ def read(
         splits={"train": [], "val": [], "test": [], **splits},
         info={
             "name": "folder",
-            "split": "folders"
-            if parts
-            else f"drawn by seed {seed}, fractions {', '.join(map(str, fractions))}",
+            "split": "folders" if parts else f"drawn by seed {seed}, fractions {', '.join(map(str, fractions))}",
             "skipped": skipped,
         },
     )
@@ -99,9 +93,7 @@ def list_images(folder: Path) -> list[Path]:
         folders[:] = [] if real in seen else [name for name in folders if is_visible(name)]
         names = [] if real in seen else names
         seen.add(real)
-        found += [
-            Path(top, name) for name in names if is_visible(name) and Path(name).suffix.lower() in SUFFIXES
-        ]
+        found += [Path(top, name) for name in names if is_visible(name) and Path(name).suffix.lower() in SUFFIXES]
     return sorted(found, key=lambda path: path.as_posix())
 
 
@@ -138,9 +130,7 @@ def load_image(path: Path, image_shape: tuple[int, int, int]) -> NDArray[np.uint
         with Image.open(path) as image:
             # A much larger JPEG is decoded at a half to an eighth of its size, well above what is asked.
             image.draft("RGB", (2 * max(width, height),) * 2)
-            plain = on_white(eight_bit(ImageOps.exif_transpose(image))).convert(
-                "L" if channels == 1 else "RGB"
-            )
+            plain = on_white(eight_bit(ImageOps.exif_transpose(image))).convert("L" if channels == 1 else "RGB")
             fitted = ImageOps.fit(plain, (width, height), Image.Resampling.BICUBIC)
             pixels = np.asarray(fitted).reshape(height, width, channels)
     except Exception as error:  # Pillow's decoders raise nearly anything for damaged bytes
@@ -204,9 +194,7 @@ def without_bad(
 def split_by_seed(classes: int, seed: int, fractions: Sequence[float], source: Path) -> dict[str, list[int]]:
     """Class indices drawn into train, val and test; each gets one at least, train what rounding leaves."""
     if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise HandfulError(
-            f"fractions must be three positive numbers that add up to 1, not {list(fractions)}."
-        )
+        raise HandfulError(f"fractions must be three positive numbers that add up to 1, not {list(fractions)}.")
     if classes < 3:
         raise HandfulError(
             f"{source} holds {classes} class{'es' * (classes != 1)}, and a split into train, val and test "
@@ -231,9 +219,7 @@ def split_folders(folder: Path) -> dict[str, Path]:
             raise HandfulError(f"{found[part]} and {child} are both the {part} split; leave one of them.")
         if part:
             found[part] = child
-    return (
-        {part: found[part] for part in SPLITS if part in found} if "train" in found and len(found) > 1 else {}
-    )
+    return {part: found[part] for part in SPLITS if part in found} if "train" in found and len(found) > 1 else {}
 
 
 def check_disjoint(found: Mapping[str, Mapping[str, list[Path]]], source: Path) -> None:
@@ -253,21 +239,14 @@ def unwrapped(folder: Path) -> Path:
     """The folder that holds the class folders: `folder`, or the last of a chain of lone folders in it."""
     while True:
         children = subfolders(folder)
-        if (
-            len(children) != 1
-            or has_pictures(folder)
-            or has_pictures(children[0])
-            or not subfolders(children[0])
-        ):
+        if len(children) != 1 or has_pictures(folder) or has_pictures(children[0]) or not subfolders(children[0]):
             return folder
         folder = children[0]
 
 
 def has_pictures(folder: Path) -> bool:
     """Whether pictures lie directly in a folder."""
-    return any(
-        is_visible(name) and os.path.splitext(name)[1].lower() in SUFFIXES for name in os.listdir(folder)
-    )
+    return any(is_visible(name) and os.path.splitext(name)[1].lower() in SUFFIXES for name in os.listdir(folder))
 
 
 def subfolders(folder: Path) -> list[Path]:

@@ -268,9 +268,7 @@ def bent_grid(random: np.random.Generator) -> tuple[NDArray[np.float64], NDArray
     return at[0], at[1]
 
 
-def bilinear(
-    frames: NDArray[np.float64], row: NDArray[np.float64], column: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def bilinear(frames: NDArray[np.float64], row: NDArray[np.float64], column: NDArray[np.float64]) -> NDArray[np.float64]:
     """frames [n, FRAME, FRAME] read between pixels at row, column [n, h, w]; black outside."""
     padded = np.pad(frames, ((0, 0), (1, 1), (1, 1)))
     row, column = np.clip(row + 1, 0, FRAME), np.clip(column + 1, 0, FRAME)

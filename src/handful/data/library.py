@@ -87,9 +87,7 @@ def build_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in given.items() if key in known and value != known[key].default}
 
 
-def build(
-    name: str, source: str | Path | None = None, *, download: bool = False, **options: Any
-) -> ImageStore:
+def build(name: str, source: str | Path | None = None, *, download: bool = False, **options: Any) -> ImageStore:
     """Build a store anew, as `handful data build NAME --source PATH` does; options as for `load`.
 
     download: fetch the source first, into `source` or else into the cache folder.
@@ -97,16 +95,12 @@ def build(
     reader = reader_of(name)
     if download:
         if reader.fetch is None:
-            raise HandfulError(
-                f"The data set {name!r} has no download; it is made of: {reader.expects or 'nothing'}."
-            )
+            raise HandfulError(f"The data set {name!r} has no download; it is made of: {reader.expects or 'nothing'}.")
         source = reader.fetch(Path(source) if source else downloads(name))
     return load(name, source, rebuild=True, **options)
 
 
-def folder(
-    path: str | Path, image_size: int = 84, channels: int = 3, seed: int = 0, **options: Any
-) -> ImageStore:
+def folder(path: str | Path, image_size: int = 84, channels: int = 3, seed: int = 0, **options: Any) -> ImageStore:
     """The pictures of class folders, `path/<class>/*.jpg`, as uint8 [channels, image_size, image_size].
 
     Classes are split into train, val and test by `seed`, or as `path/train`, `path/val` and `path/test` say.
@@ -168,9 +162,7 @@ def missing(name: str, root: str | Path | None) -> HandfulError:
     else:
         start = f"{root} does not hold {reader.expects}: name the folder that does"
     last = f", or fetch it: `handful data build {name} --download`" if reader.fetch else ""
-    return HandfulError(
-        f"{start}, by --source, by data.root in the recipe, or as {name}/ in HANDFUL_DATA{last}."
-    )
+    return HandfulError(f"{start}, by --source, by data.root in the recipe, or as {name}/ in HANDFUL_DATA{last}.")
 
 
 def store_folder(name: str, source: Path | None, options: Mapping[str, Any]) -> Path:
@@ -193,9 +185,7 @@ def fingerprint(reader: Reader, source: Path | None) -> str | None:
     if reader.files and source:
         for path in reader.files(source):
             stat = path.stat() if path.exists() else path.lstat()  # a broken link is for the reader to name
-            digest.update(
-                f"\n{path.relative_to(source).as_posix()} {stat.st_size} {stat.st_mtime_ns}".encode()
-            )
+            digest.update(f"\n{path.relative_to(source).as_posix()} {stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()
 
 

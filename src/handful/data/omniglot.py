@@ -147,8 +147,7 @@ def faults(source: Path, archive: Archive) -> Iterator[HandfulError]:
         found, expected = characters[alphabet], archive.alphabets.get(alphabet, 0)
         if found != expected:
             yield HandfulError(
-                f"The alphabet {alphabet!r} has {found} characters in {path}, {expected} expected; "
-                + way_out(path)
+                f"The alphabet {alphabet!r} has {found} characters in {path}, {expected} expected; " + way_out(path)
             )
     for (alphabet, character), members in table.items():
         if len(members) != DRAWINGS:

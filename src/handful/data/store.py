@@ -183,9 +183,7 @@ def write_store(
             np.lib.format.write_array_header_1_0(file, header)
             for image in images:
                 if image.shape != image_shape or image.dtype != np.uint8:
-                    raise ValueError(
-                        f"image {written} is {image.dtype} {image.shape}, not uint8 {image_shape}"
-                    )
+                    raise ValueError(f"image {written} is {image.dtype} {image.shape}, not uint8 {image_shape}")
                 pixels = image.tobytes()
                 file.write(pixels)
                 digest.update(pixels)
@@ -255,8 +253,7 @@ def open_store(folder: Path, rotations: int = 1) -> ImageStore:
         record, images, labels = read_files(folder)
     except FileNotFoundError as error:
         raise HandfulError(
-            f"{folder} is not a store: {Path(error.filename).name} is missing; build it with "
-            "`handful data build`."
+            f"{folder} is not a store: {Path(error.filename).name} is missing; build it with `handful data build`."
         ) from error
     except (ValueError, EOFError, OSError) as error:
         raise HandfulError(

@@ -1,7 +1,6 @@
 """Methods: each turns a support set into a predictor.  One file each; registered ones can be named in a recipe."""
 
-from handful.methods.maml import MAML as _MAML
-from handful.registry import Registry, part
+from handful.methods.maml import MAML
+from handful.registry import METHODS
 
-METHODS: Registry = {}
-MAML = part(METHODS, "maml")(_MAML)
+__all__ = ["MAML", "METHODS"]

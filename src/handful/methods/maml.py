@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from handful.episodes import Episode
 from handful.errors import HandfulError
 from handful.inner_loop import NormStats, Params, TaskForward, adapt, freeze_statistics, per_task
 from handful.problems import Classification, Problem
+from handful.registry import METHODS, part
 
 
 class Outcome(NamedTuple):
@@ -34,6 +35,7 @@ class Outcome(NamedTuple):
     score: Tensor
 
 
+@part(METHODS, "maml")
 class MAML(nn.Module):
     """MAML and FOMAML over any backbone with `out_features`.
 
@@ -76,7 +78,8 @@ class MAML(nn.Module):
                     f"give it {self.ways}, or train a run with way={outputs}."
                 )
             return
-        head = nn.Linear(int(self.network.backbone.out_features), outputs)  # type: ignore[arg-type]
+        backbone: Any = self.network.backbone
+        head = nn.Linear(backbone.out_features, outputs)
         nn.init.xavier_uniform_(head.weight)
         nn.init.zeros_(head.bias)
         self.network.add_module("head", head)
@@ -88,7 +91,8 @@ class MAML(nn.Module):
     @property
     def ways(self) -> int:
         """Number of classes that the head can tell apart."""
-        return int(self.network.head.out_features)  # type: ignore[arg-type]
+        head: Any = self.network.head
+        return int(head.out_features)
 
     def step_size(self, step: int, name: str) -> Tensor | float:
         """Inner-loop rate of a parameter tensor."""

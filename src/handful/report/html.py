@@ -104,9 +104,7 @@ def write_run_plots(run: Path) -> list[Path]:
     if metrics:
         validated = np.isfinite(metrics["val_mean"])
         steps, means, intervals = (metrics[key][validated] for key in ("step", "val_mean", "val_ci95"))
-        curve = plots.learning_curve(
-            metrics["step"], metrics["loss"], steps, means, intervals, _metric(folder)
-        )
+        curve = plots.learning_curve(metrics["step"], metrics["loss"], steps, means, intervals, _metric(folder))
         written.append(plots.save(curve, made / "learning_curve.png"))
     if result and len(result.by_inner_step) > 1:
         curve = plots.adaptation_curve(_curves({run.name: result}), result.metric, _floors(result))
@@ -206,9 +204,7 @@ def _setting(result: Evaluation) -> str:
 
 def _reading(result: Evaluation) -> tuple[str, str]:
     """`transductive` or `inductive`, and what that means here."""
-    stats = NORM_STATS.get(
-        result.norm_stats or "", f"normalisation statistics: {result.norm_stats or 'not recorded'}"
-    )
+    stats = NORM_STATS.get(result.norm_stats or "", f"normalisation statistics: {result.norm_stats or 'not recorded'}")
     if result.transductive is None:
         return "not recorded whether transductive or inductive", stats
     if result.transductive:

@@ -133,9 +133,7 @@ def adaptation_curve(
 
 
 @styled
-def task_histogram(
-    per_task: Array, floors: Mapping[str, float] | None = None, metric: str = "accuracy"
-) -> Figure:
+def task_histogram(per_task: Array, floors: Mapping[str, float] | None = None, metric: str = "accuracy") -> Figure:
     """How the tasks spread around their mean, with its 95 % interval and the floors as vertical lines.
 
     per_task [T] and floors (name -> mean) in the unit of the metric, accuracies as fractions.
@@ -159,9 +157,7 @@ def task_histogram(
         ax.axvline(value * factor, color=MUTED, linewidth=1.3, linestyle=(0, (4, 3)))
     ax.set_ylim(0, counts.max() * (1.08 + 0.1 * len(lines)))
     middle = sum(ax.get_xlim()) / 2
-    for i, (label, value, half, colour) in enumerate(
-        lines
-    ):  # a row of text for each line: none covers another
+    for i, (label, value, half, colour) in enumerate(lines):  # a row of text for each line: none covers another
         left = value * factor < middle
         ax.annotate(
             f"{label} {wording.measured(value, half, metric)}",

@@ -98,17 +98,13 @@ class RunFiles:
 def read_run(path: Path) -> RunFiles:
     """Reads a run folder."""
     if not path.is_dir():
-        raise HandfulError(
-            f"There is no run folder {str(path)!r}; give a folder that `handful train --out` made."
-        )
-    results = sorted(
-        path.glob("eval/*.json"), key=lambda file: (file.stat().st_mtime_ns, file.name), reverse=True
-    )
+        raise HandfulError(f"There is no run folder {str(path)!r}; give a folder that `handful train --out` made.")
+    results = sorted(path.glob("eval/*.json"), key=lambda file: (file.stat().st_mtime_ns, file.name), reverse=True)
     return RunFiles(
         path=path,
         recipe=_recipe(path / "recipe.yaml"),
         environment=_json(path / "environment.json"),
-        split=_json(path / "split.json"),
+        split=_split(path / "split.json"),
         metrics=_metrics(path / "metrics.csv"),
         evaluations=[_evaluation(file) for file in results],
         plots={file.stem: _png(file) for file in sorted(path.glob("plots/*.png"))},
@@ -155,6 +151,13 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _split(path: Path) -> dict[str, Any]:
+    split = _json(path)
+    if not isinstance(split.get("classes", {}), dict):
+        raise HandfulError(f"{path} is damaged: classes must be an object, a number or a list for each split.")
+    return split
+
+
 def _evaluation(path: Path) -> Evaluation:
     try:
         return Evaluation.model_validate(_json(path))
@@ -168,7 +171,10 @@ def _evaluation(path: Path) -> Evaluation:
 
 def _metrics(path: Path) -> dict[str, NDArray[np.float64]]:
     """The columns of metrics.csv, an empty cell as NaN; nothing if there are no rows."""
-    rows = list(csv.DictReader(_text(path).splitlines(), restkey="surplus"))
+    try:
+        rows = list(csv.DictReader(_text(path).splitlines(), restkey="surplus"))
+    except csv.Error as error:
+        raise HandfulError(f"{path} is damaged: {error}.") from error
     for number, row in enumerate(rows, start=2):
         if "surplus" in row or None in row.values():
             raise HandfulError(f"{path} is damaged: line {number} has not as many cells as the header.")

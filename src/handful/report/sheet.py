@@ -62,8 +62,7 @@ def contact_sheet(
     if sure is not None and sure.ndim == 2:
         sure = sure[np.arange(len(answer)), answer]
     captions = [
-        _caption(names[answer[i]], answer[i] == truth[i], None if sure is None else sure[i])
-        for i in range(len(answer))
+        _caption(names[answer[i]], answer[i] == truth[i], None if sure is None else sure[i]) for i in range(len(answer))
     ]
 
     # The sheet is laid out in points, y downwards: name | support | queries, one line or more a class.
@@ -80,9 +79,7 @@ def contact_sheet(
     ax.axis("off")
     correct = int((answer == truth).sum())
     share = f" ({wording.measured(correct / len(answer))})" if len(answer) else ""
-    ax.text(
-        MARGIN, 22, f"{correct} of {len(answer)} named correctly{share}", size=13, weight="bold", va="center"
-    )
+    ax.text(MARGIN, 22, f"{correct} of {len(answer)} named correctly{share}", size=13, weight="bold", va="center")
     ax.text(MARGIN, 40, _key(rows, correct < len(answer), sure is not None), size=9, color=MUTED, va="center")
     for left, text in (support_left, "support"), (query_left, "queries"):
         ax.text(left, top - 8, text, size=8.5, color=MUTED, va="bottom")
@@ -124,6 +121,8 @@ def _pictures(x: Array, name: str) -> NDArray[Any]:
     pictures = as_array(x)
     if pictures.ndim != 4 or pictures.shape[1] not in (1, 3):
         raise HandfulError(f"{name} must be [n, C, H, W] with 1 or 3 channels, not {list(pictures.shape)}.")
+    if pictures.dtype.kind != "f":
+        raise HandfulError(f"{name} must be floats in 0..1, not {pictures.dtype}; divide bytes by 255.")
     last = pictures.clip(0, 1).transpose(0, 2, 3, 1)
     return last[..., 0] if last.shape[-1] == 1 else last
 

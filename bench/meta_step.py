@@ -44,7 +44,7 @@ class NoteNetwork(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Flatten())
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)  # type: ignore[no-any-return]
+        return self.layers(x)
 
 
 def note_forward(w: list[Tensor], x: Tensor) -> Tensor:

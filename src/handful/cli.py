@@ -9,14 +9,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from handful.errors import HandfulError
-
-if TYPE_CHECKING:
-    from handful.evaluation import Result
 
 app = typer.Typer(
     help="Teach a vision model a new task from a handful of examples.",
@@ -125,38 +122,32 @@ def compare(
     """Score runs on the same tasks: paired differences to the first with 95 % intervals."""
     from dataclasses import asdict
 
-    from handful.comparison import paired_differences
+    from handful.comparison import compare as paired
     from handful.evaluation import evaluate as score
-    from handful.evaluation import percent
+    from handful.report.wording import measured
     from handful.run import Run
 
     if len(runs) < 2:
         raise HandfulError(f"compare needs at least 2 runs, not {len(runs)}.")
-    first = Run.open(runs[0])
-    protocol = first.recipe.protocols()[0]
-    results: list[tuple[str, Result]] = []
-    for folder in runs:
-        results.append(
-            (
-                str(folder),
-                score(
-                    Run.open(folder),
-                    way=way or protocol.way,
-                    shot=shot or protocol.shot,
-                    query=query or protocol.query,
-                    tasks=tasks or protocol.tasks,
-                    seed=seed,
-                ),
-            )
+    protocol = Run.read_recipe(runs[0]).protocols()[0]
+    results = {
+        str(folder): score(
+            Run.open(folder),
+            way=way or protocol.way,
+            shot=shot or protocol.shot,
+            query=query or protocol.query,
+            tasks=tasks or protocol.tasks,
+            seed=seed,
         )
-    differences = paired_differences(results)
-    lines = [f"{name}: {result}" for name, result in results]
+        for folder in runs
+    }
+    differences = paired(results)
+    lines = [f"{name}: {result}" for name, result in results.items()]
     lines += [
-        f"{d.run} - {d.baseline}: {percent(d.mean, d.ci95)[:-2]} points (95 % over {d.tasks} paired tasks)"
-        for d in differences
+        f"{d.label}: {measured(d.mean, d.ci95, signed=True)} (95 % over {d.tasks} paired tasks)" for d in differences
     ]
     value = {
-        "results": [{"name": name, **json.loads(result.to_json())} for name, result in results],
+        "results": [{"name": name, **json.loads(result.to_json())} for name, result in results.items()],
         "differences": [asdict(d) for d in differences],
     }
     show(value, as_json, "\n".join(lines))

@@ -1,4 +1,4 @@
-"""Comparison of runs on the same tasks: paired differences with 95 % intervals.
+"""Comparison on the same tasks: paired differences with 95 % intervals.
 
 Tasks differ far more from each other than methods do; on the same tasks that spread cancels, and the interval of the
 mean difference is much narrower than those of the two means.
@@ -6,7 +6,7 @@ mean difference is much narrower than those of the two means.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,30 +17,36 @@ from handful.evaluation import Result, interval
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean over tasks of (run minus first run), with the half width of its 95 % interval."""
+    """Mean over tasks of run minus baseline, with the half width of its 95 % interval."""
 
     run: str
     baseline: str
     mean: float
     ci95: float
     tasks: int
-    task_hash: str
+
+    @property
+    def label(self) -> str:
+        """`run − baseline`."""
+        return f"{self.run} − {self.baseline}"
 
 
-def paired_differences(results: Sequence[tuple[str, Result]]) -> list[Difference]:
-    """Each run against the first.  All results must have been measured on the same tasks."""
-    if len(results) < 2:
-        raise HandfulError("compare needs at least 2 runs.")
-    (first_name, first), *others = results
-    differences = []
+def paired_differences(per_task: Mapping[str, Sequence[float]]) -> list[Difference]:
+    """Each run against the first: name -> scores [T] on the same T tasks in the same order."""
+    (baseline, reference), *others = per_task.items()
+    return [
+        Difference(name, baseline, float(paired.mean()), float(interval(paired)), len(paired))
+        for name, paired in ((name, np.array(scores) - np.array(reference)) for name, scores in others)
+    ]
+
+
+def compare(results: Mapping[str, Result]) -> list[Difference]:
+    """Each run's result against the first; results on other tasks than the first's are refused."""
+    (first, baseline), *others = results.items()
     for name, result in others:
-        if result.task_hash != first.task_hash:
+        if result.task_hash != baseline.task_hash:
             raise HandfulError(
-                f"{name} was measured on other tasks ({result.task_hash}) than {first_name} ({first.task_hash}); "
+                f"{name} was measured on other tasks ({result.task_hash}) than {first} ({baseline.task_hash}); "
                 "runs compare on the same data, split, way, shot and query only."
             )
-        paired = np.array(result.per_task) - np.array(first.per_task)
-        differences.append(
-            Difference(name, first_name, float(paired.mean()), float(interval(paired)), len(paired), first.task_hash)
-        )
-    return differences
+    return paired_differences({name: result.per_task for name, result in results.items()})

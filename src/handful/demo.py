@@ -16,12 +16,13 @@ from handful.run import Run
 from handful.training import train_recipe
 
 RECIPE = "glyphs-maml-5w1s"
+CHANGES: list[str] = []  # a test makes it shorter
 
 
 def run_demo(out: Path, max_minutes: float) -> Run:
     """Build the data, meta-train, evaluate; then fit on five drawings of unseen characters and name seventy-five."""
     started = time.perf_counter()
-    run = train_recipe(load_recipe(RECIPE), out / "run", max_minutes=max_minutes)
+    run = train_recipe(load_recipe(RECIPE, CHANGES), out / "run", max_minutes=max_minutes)
     support, query = write_task(run.data.test, out / "task", seed=run.recipe.seed)
     model = fit(support, run)
     model.save(out / "model")

@@ -140,7 +140,7 @@ class TaskForward:
                 statistics.recording = []
                 functional_call(self.module, weights, (reference,))
                 statistics.replay()
-            return functional_call(self.module, weights, (x,))  # type: ignore[no-any-return]
+            return functional_call(self.module, weights, (x,))
 
     def frozen(self) -> dict[str, Tensor]:
         """Copies of the buffers for one pass: adaptation never writes the module's own."""

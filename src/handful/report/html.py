@@ -18,6 +18,7 @@ import numpy as np
 import yaml
 from markupsafe import Markup
 
+from handful.comparison import Difference, paired_differences
 from handful.files import write_text
 from handful.report import plots, wording
 from handful.report.run_files import Evaluation, RunFiles, read_run
@@ -40,15 +41,6 @@ NORM_STATS = {
     "support": "normalisation uses the statistics of the support set",
     "per_step": "normalisation has statistics of its own for every inner step",
 }
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A paired difference, other minus reference, on the tasks of one hash."""
-
-    label: str
-    mean: float
-    ci95: float
 
 
 @dataclass(frozen=True)
@@ -139,13 +131,9 @@ def _columns(runs: dict[str, RunFiles]) -> list[Column]:
 
 def _column(results: dict[str, Evaluation]) -> Column:
     metric = next(iter(results.values())).metric
-    paired = {label: np.array(result.per_task) for label, result in results.items() if result.per_task}
-    differences = []
-    if len({len(values) for values in paired.values()}) == 1:
-        reference, *others = paired
-        for label in others:
-            mean, ci95 = plots.interval95(paired[label] - paired[reference])
-            differences.append(Difference(f"{label} − {reference}", mean, ci95))
+    paired = {label: result.per_task for label, result in results.items() if result.per_task}
+    comparable = len({len(scores) for scores in paired.values()}) == 1
+    differences = paired_differences(paired) if comparable else []
     rows = [(difference.label, difference.mean, difference.ci95) for difference in differences]
     curves = _curves(results)
     return Column(

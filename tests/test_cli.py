@@ -1,0 +1,171 @@
+"""Every verb from the command line, end to end on small real input; errors are one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from handful.cli import main
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Ran]
+
+
+@pytest.fixture
+def handful(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    def run(*words: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["handful", *map(str, words)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Ran(code, *capsys.readouterr())
+
+    return run
+
+
+def ok(ran: Ran) -> Ran:
+    assert ran.code == 0, ran.err
+    return ran
+
+
+def refused(ran: Ran, *words: str) -> None:
+    assert ran.code == 2
+    assert ran.err.startswith("handful: ")
+    assert ran.err.count("\n") == 1
+    assert "Traceback" not in ran.err
+    for word in words:
+        assert word in ran.err
+
+
+def test_the_whole_way(handful: Command, recipe_file: Path, pictures: Path, tmp_path: Path) -> None:
+    run, model = tmp_path / "run", tmp_path / "model"
+    trained = ok(handful("train", recipe_file, "--out", run, "--set", "train.steps=30"))
+    assert "accuracy" in trained.out
+    assert "step 12/30" in trained.err  # a line a validation, since this is no terminal
+
+    evaluated = json.loads(ok(handful("evaluate", run, "--tasks", 10, "--query", 2, "--json")).out)
+    assert (evaluated["tasks"], evaluated["query"], evaluated["transductive"]) == (10, 2, True)
+    inductive = json.loads(ok(handful("evaluate", run, "--tasks", 10, "--query", 2, "--inductive", "--json")).out)
+    assert (inductive["norm_stats"], inductive["transductive"]) == ("support", False)
+    assert inductive["task_hash"] == evaluated["task_hash"]
+    assert "± " in ok(handful("evaluate", run, "--tasks", 10, "--split", "val", "--inner-steps", 0)).out
+
+    support = tmp_path / "support"
+    for name in ("class01", "class02", "class05"):
+        (support / name).mkdir(parents=True)
+        (support / name / "a.png").write_bytes((pictures / name / "0.png").read_bytes())
+    assert "3 classes: class01 (1)" in ok(handful("fit", support, "--from", run, "--out", model)).out
+    table = tmp_path / "table.csv"
+    answers = json.loads(ok(handful("predict", model, pictures / "class02", "--json", "--csv", table, "--top", 2)).out)
+    assert len(answers) == 8
+    assert set(answers[0]) == {"input", "label", "probabilities"}
+    assert len(answers[0]["probabilities"]) == 2
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == [answer["label"] for answer in answers]
+    assert sum(float(rows[0][name]) for name in ("class01", "class02", "class05")) == pytest.approx(1, abs=1e-5)
+
+    other = tmp_path / "other"
+    ok(handful("train", recipe_file, "--out", other, "--set", "train.steps=4", "--max-minutes", 1))
+    compared = json.loads(ok(handful("compare", run, other, "--tasks", 10, "--json")).out)
+    assert compared["differences"][0]["tasks"] == 10
+    assert "points (95 % over 10 paired tasks)" in ok(handful("compare", run, other, "--tasks", 10)).out
+    assert "report.html" in ok(handful("report", run)).out
+    ok(handful("report", run, other, "--out", tmp_path / "both.html"))
+    assert "other" in (tmp_path / "both.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", ["methods", "backbones", "datasets", "recipes"])
+def test_list(handful: Command, kind: str) -> None:
+    names = json.loads(ok(handful("list", kind, "--json")).out)
+    expected = {"methods": "maml", "backbones": "conv4", "datasets": "glyphs", "recipes": "note002-maml"}[kind]
+    assert names[expected]
+    assert expected in ok(handful("list", kind)).out
+
+
+def test_data_verbs(handful: Command, pictures: Path, tmp_path: Path) -> None:
+    assert "omniglot" in ok(handful("data", "list")).out
+    built = ok(handful("data", "build", "folder", "--source", pictures, "--image-size", 16))
+    assert "160 images [3, 16, 16] in 20 classes (13 train, 3 val, 4 test)" in built.out
+    assert json.loads(ok(handful("data", "check", pictures, "--json")).out)["classes"] == 20
+
+
+def test_an_unreadable_picture_is_named_and_can_be_skipped(handful: Command, pictures: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = shutil.copytree(pictures, tmp_path / "copy")
+    (copy / "class03" / "3.png").write_bytes(b"no picture")
+    refused(handful("data", "build", "folder", "--source", copy), "3.png", "--skip-bad")
+    assert "159 images" in ok(handful("data", "build", "folder", "--source", copy, "--skip-bad")).out
+    checked = handful("data", "check", copy)
+    assert checked.code == 2
+    assert "3.png" in checked.out
+
+
+def test_bad_input_is_one_sentence(handful: Command, recipe_file: Path, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    refused(handful("train", "glyphs-maml-5w1", "--out", out), "glyphs-maml-5w1s")
+    refused(handful("train", recipe_file, "--out", out, "--set", "train.step=1"), "'train.steps'")
+    refused(handful("train", recipe_file, "--out", out, "--set", "train.way=40"), "40-way", "has 13")
+    refused(handful("train", recipe_file, "--out", out, "--set", "train.query=9"), "has 8 images", "need 10")
+    refused(handful("train", recipe_file, "--out", out, "--set", "data.root=/nowhere"), "/nowhere")
+    refused(handful("evaluate", out), "not a run folder")
+    refused(handful("fit", pictures, "--from", out, "--out", tmp_path / "m"), "not a run folder")
+    refused(handful("predict", tmp_path / "m", pictures), "not a model folder")
+    refused(handful("list", "method"), "did you mean 'methods'?")
+    refused(handful("data", "build", "omniglott"), "did you mean 'omniglot'?")
+    refused(handful("data", "build", "glyphs", "--npy", tmp_path / "a.npy"), "--npy")
+    refused(handful("compare", out), "at least 2 runs")
+    assert not out.exists()
+    ok(handful("train", recipe_file, "--out", out, "--set", "train.steps=4"))
+    refused(handful("train", recipe_file, "--out", out, "--set", "train.steps=5"), "another recipe", "--fresh")
+    refused(handful("evaluate", out, "--split", "tset"), "did you mean 'test'?")
+    refused(handful("evaluate", out, "--way", 4), "3 ways", "4 classes")
+    refused(handful("report", out, out), "--out")
+
+
+def test_unknown_options_exit_with_2(handful: Command) -> None:
+    assert handful("train", "--nonsense").code == 2
+    assert handful("evaluate").code == 2
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`handful --help` answers in under half a second because torch and its kind are not imported for it."""
+    code = (
+        "import sys; sys.argv = ['handful', '--help']\n"
+        "from handful.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'matplotlib', 'pydantic', 'PIL', 'sklearn', 'yaml'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_interrupting_says_how_to_go_on(
+    handful: Command, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from handful.training import EpisodeBatches
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(EpisodeBatches, "__getitem__", interrupt)
+    ran = handful("train", recipe_file, "--out", tmp_path / "run")
+    assert ran.code == 130
+    assert "the same command goes on" in ran.err

@@ -1,0 +1,21 @@
+"""The demo, end to end, on the real glyphs, for a few steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from handful.demo import run_demo
+
+
+def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handful.demo.CHANGES", ["train.steps=4", "train.validate_every=2", "evaluate.tasks=20"])
+    run_demo(tmp_path / "demo", max_minutes=1)
+    shown = capsys.readouterr().out
+    assert "of 75 drawings" in shown
+    assert "Over 20 such tasks" in shown
+    assert len(list((tmp_path / "demo" / "task" / "support").rglob("*.png"))) == 5
+    assert len(list((tmp_path / "demo" / "task" / "query").rglob("*.png"))) == 75
+    for made in ("run/report.html", "run/plots/contact_sheet.png", "model/card.json", "model/model.safetensors"):
+        assert (tmp_path / "demo" / made).is_file()

@@ -34,9 +34,6 @@ def main() -> None:
     except HandfulError as error:
         print(f"handful: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("handful: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
-        sys.exit(130)
 
 
 def show(value: Any, as_json: bool, text: str) -> None:
@@ -69,7 +66,11 @@ def train(
     from handful.recipe import load_recipe
     from handful.training import train_recipe
 
-    train_recipe(load_recipe(recipe, changes or []), out, max_minutes=max_minutes, fresh=fresh)
+    try:
+        train_recipe(load_recipe(recipe, changes or []), out, max_minutes=max_minutes, fresh=fresh)
+    except KeyboardInterrupt:
+        print("handful: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 @app.command()

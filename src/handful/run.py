@@ -6,16 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from handful.backbones import BACKBONES
 from handful.data import load
 from handful.data.store import ImageStore
-from handful.episodes import EpisodeSampler
 from handful.errors import HandfulError
 from handful.files import read_tensors, write_tensors
 from handful.methods import MAML, METHODS
-from handful.recipe import DataRecipe, Protocol, Recipe, parse
+from handful.recipe import DataRecipe, Recipe, parse
 from handful.registry import build
 from handful.runtime import environment
 
@@ -78,27 +75,6 @@ class Run:
         machine = environment()
         keys = ("commit", "handful", "torch", "cpu", "cores", "threads")
         return {"recipe": self.recipe.name, **{key: machine[key] for key in keys}}
-
-    def draw_contact_sheet(self, protocol: Protocol) -> Path:
-        """Draw the first test task of a protocol with its mistakes framed, as `plots/contact_sheet.png`."""
-        from handful.report import plots
-
-        sampler = EpisodeSampler(
-            self.data.test, protocol.way or 0, protocol.shot or 0, protocol.query or 0, self.recipe.seed
-        )
-        episode = sampler.episodes(0, 1)
-        predictions = self.method.predict(episode, protocol.inner_steps, protocol.norm_stats)[-1, 0]
-        names = [self.data.test.class_name(index) for index in sampler.indices(0, 1).classes[0]]
-        figure = plots.contact_sheet(
-            episode.support_x[0],
-            episode.support_y[0],
-            episode.query_x[0],
-            episode.query_y[0],
-            predictions.argmax(-1),
-            class_names=[name.rsplit("/", 1)[-1] if "rot" not in name else name for name in names],
-            probability=torch.softmax(predictions, -1).max(-1).values,
-        )
-        return plots.save(figure, self.folder / "plots" / "contact_sheet.png")
 
 
 def open_data(data: DataRecipe) -> ImageStore:

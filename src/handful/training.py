@@ -152,10 +152,10 @@ def main(
         result.save(out)
         if not quiet:
             print(result)
-    from handful.report import write_report, write_run_plots
+    from handful.report import draw_task, write_report, write_run_plots  # matplotlib, only now
 
     write_run_plots(out)
-    run.draw_contact_sheet(protocols[-1])
+    draw_task(run, max(protocols, key=lambda protocol: protocol.query or 0))
     write_report([out], out / "report.html")
     if not quiet:
         print(f"{progressed.step} steps in {progressed.seconds / 60:.1f} minutes; report: {out / 'report.html'}")

@@ -12,10 +12,12 @@ from handful.report.plots import (
     save,
     task_histogram,
 )
+from handful.report.task import draw_task
 
 __all__ = [
     "adaptation_curve",
     "contact_sheet",
+    "draw_task",
     "forest",
     "learning_curve",
     "save",

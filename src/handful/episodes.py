@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from handful.data.augment import AFFINE_DRAWS, affine
 from handful.data.store import ClassSplit
 from handful.errors import HandfulError
 
@@ -63,6 +64,8 @@ class EpisodeSampler:
     shot: int
     query: int
     seed: int = 0
+    augment: bool = False
+    """Vary every image a little (`handful.data.augment.affine`): for training tasks."""
 
     def __post_init__(self) -> None:
         split, need = self.split, self.shot + self.query
@@ -83,9 +86,7 @@ class EpisodeSampler:
     def indices(self, start: int, stop: int, epoch: int = 0) -> EpisodeIndices:
         """Tasks number start to stop of an epoch, as indices."""
         way, drawn = self.way, self.shot + self.query
-        ticks = -(-(way + way * drawn) // PHILOX_BLOCK)  # counter ticks that one task owns, rounded up
-        philox = np.random.Philox(key=np.array([self.seed, epoch], np.uint64), counter=start * ticks)
-        uniform = np.random.Generator(philox).random((stop - start, ticks * PHILOX_BLOCK))
+        uniform = self._uniform(start, stop, epoch, way + way * drawn, stream=0)
         classes = draw_without_replacement(uniform[:, :way], np.full(stop - start, len(self.split)))
         pick = uniform[:, way : way + way * drawn].reshape(-1, drawn)
         images = draw_without_replacement(pick, self.split.counts[classes.ravel()]).reshape(-1, way, drawn)
@@ -97,8 +98,20 @@ class EpisodeSampler:
         drawn = self.indices(start, stop, epoch)
         tasks = stop - start
         x = [self.split.fetch(ids.reshape(tasks, -1)).float().div_(255) for ids in (drawn.support, drawn.query)]
+        if self.augment:
+            images = torch.cat(x, 1)
+            uniform = self._uniform(start, stop, epoch, images.shape[1] * AFFINE_DRAWS, stream=1)
+            varied = affine(images.flatten(0, 1), uniform.reshape(-1, AFFINE_DRAWS)).view_as(images)
+            x = list(varied.split([part.shape[1] for part in x], 1))
         y = [torch.arange(self.way).repeat_interleave(count).expand(tasks, -1) for count in (self.shot, self.query)]
         return Episode(x[0], y[0], x[1], y[1])
+
+    def _uniform(self, start: int, stop: int, epoch: int, count: int, stream: int) -> NDArray[np.float64]:
+        """`count` uniform numbers of each task, [stop - start, count]; streams do not overlap."""
+        ticks = -(-count // PHILOX_BLOCK)  # counter ticks that one task owns, rounded up
+        counter = np.array([start * ticks, 0, 0, stream], np.uint64)
+        philox = np.random.Philox(key=np.array([self.seed, epoch], np.uint64), counter=counter)
+        return np.random.Generator(philox).random((stop - start, ticks * PHILOX_BLOCK))[:, :count]
 
     def task_hash(self, tasks: int, epoch: int = 0) -> str:
         """Names the first `tasks` tasks and their pixels: two results with one hash were measured on the same tasks."""

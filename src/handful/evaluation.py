@@ -18,6 +18,7 @@ from handful.files import write_text
 from handful.inner_loop import NormStats
 from handful.methods import MAML
 from handful.recipe import Protocol
+from handful.runtime import keep_freed_memory
 
 if TYPE_CHECKING:
     from handful.run import Run
@@ -130,6 +131,7 @@ def evaluate_method(
     """
     if not (protocol.way and protocol.shot and protocol.query):
         raise ValueError(f"the protocol must say way, shot and query: {protocol}")
+    keep_freed_memory()
     started = time.perf_counter()
     norm_stats: NormStats = protocol.norm_stats or method.norm_stats
     inner_steps = method.inner_steps if protocol.inner_steps is None else protocol.inner_steps
@@ -169,11 +171,10 @@ def score_tasks(
     method: MAML, sampler: EpisodeSampler, tasks: int, inner_steps: int, norm_stats: NormStats
 ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
     """Scores [S+1, tasks] after every inner step, and the floors' scores [tasks] on the same tasks."""
-    device = next(method.parameters()).device
     scores: list[torch.Tensor] = []
     floors: dict[str, list[torch.Tensor]] = {}
     for start in range(0, tasks, TASKS_PER_CHUNK):
-        episode = sampler.episodes(start, min(start + TASKS_PER_CHUNK, tasks)).to(device)
+        episode = sampler.episodes(start, min(start + TASKS_PER_CHUNK, tasks)).to(method.device)
         predictions = method.predict(episode, inner_steps, norm_stats)
         scores.append(method.problem.score(predictions, episode.query_y).cpu())
         for name, floor in method.problem.floors(episode).items():

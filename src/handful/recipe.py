@@ -56,6 +56,8 @@ class TrainRecipe(_Section):
     shot: int = Field(1, ge=1)
     query: int = Field(15, ge=1)
     """Query images a class."""
+    augment: bool = False
+    """Turn, scale, shear and shift every training image a little."""
     tasks_per_step: int = Field(16, ge=1)
     tasks_per_chunk: int | None = Field(None, ge=1)
     """Tasks whose graph is held at a time; the gradient is the same. All of a step if absent."""

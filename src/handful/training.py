@@ -129,9 +129,9 @@ def main(
     quiet: bool,
 ) -> Run:
     """Prepare the run folder, train, evaluate, and draw the report."""
-    keep_freed_memory()
+    kept = keep_freed_memory()
     settings = recipe.train
-    train_tasks = EpisodeSampler(data.train, settings.way, settings.shot, settings.query, recipe.seed)
+    train_tasks = EpisodeSampler(data.train, settings.way, settings.shot, settings.query, recipe.seed, settings.augment)
     protocols = recipe.protocols()
     for protocol in protocols:  # refuse what cannot be evaluated before training for hours
         for split in (data.val, data.test):
@@ -139,7 +139,7 @@ def main(
     method.attach_head(method.problem.outputs(settings.way))
 
     claim(out, recipe, fresh)
-    write_text(out / "environment.json", json.dumps(environment(), indent=1))
+    write_text(out / "environment.json", json.dumps({**environment(), "freed_memory_kept": kept}, indent=1))
     write_text(out / "split.json", json.dumps(describe_split(data), ensure_ascii=False, indent=1))
     run = Run(out, recipe, method, data)
 

@@ -94,6 +94,11 @@ class MAML(nn.Module):
         head: Any = self.network.head
         return int(head.out_features)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
     def step_size(self, step: int, name: str) -> Tensor | float:
         """Inner-loop rate of a parameter tensor."""
         return self.inner_lrs[self._position[name]] if self.learn_inner_lr else self.inner_lr
@@ -122,13 +127,14 @@ class MAML(nn.Module):
         Its batch norms hold the statistics of the support set, so that a prediction does not depend on what else is
         predicted with it (inductive).
         """
+        support_x, support_y = support_x.to(self.device), support_y.to(self.device)
         tasks = self._tasks("batch")
         steps = self.inner_steps if inner_steps is None else inner_steps
         *_, adapted = self._adapt(tasks, support_x[None], support_y[None], steps, differentiable=False)
         network = copy.deepcopy(self.network)
         network.load_state_dict({name: value[0].detach() for name, value in adapted.items()}, strict=False)
         freeze_statistics(network, support_x)
-        return network.requires_grad_(False)
+        return network.cpu().requires_grad_(False)
 
     def _tasks(self, norm_stats: NormStats) -> TaskForward:
         return TaskForward(self.network, norm_stats, fast_ops=self.fast_ops)

@@ -17,7 +17,7 @@ def draw_task(run: Run, protocol: Protocol) -> Path:
         raise ValueError(f"the protocol must say way, shot and query: {protocol}")
     split = run.data.test
     sampler = EpisodeSampler(split, protocol.way, protocol.shot, protocol.query, run.recipe.seed)
-    episode = sampler.episodes(0, 1)
+    episode = sampler.episodes(0, 1).to(run.method.device)
     predictions = run.method.predict(episode, protocol.inner_steps, protocol.norm_stats)[-1, 0]
     figure = contact_sheet(
         support_x=episode.support_x[0],

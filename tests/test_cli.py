@@ -82,10 +82,13 @@ def test_the_whole_way(handful: Command, recipe_file: Path, pictures: Path, tmp_
     assert sum(float(rows[0][name]) for name in ("class01", "class02", "class05")) == pytest.approx(1, abs=1e-5)
 
     other = tmp_path / "other"
-    ok(handful("train", recipe_file, "--out", other, "--set", "train.steps=4", "--max-minutes", 1))
+    told = json.loads(ok(handful("train", recipe_file, "--out", other, "--set", "train.steps=4", "--json")).out)
+    assert [result["norm_stats"] for result in told] == ["batch", "support"]
     compared = json.loads(ok(handful("compare", run, other, "--tasks", 10, "--json")).out)
     assert compared["differences"][0]["tasks"] == 10
     assert "points (95 % over 10 paired tasks)" in ok(handful("compare", run, other, "--tasks", 10)).out
+    compared = json.loads(ok(handful("compare", run, other, "--tasks", 10, "--inductive", "--json")).out)
+    assert not any(result["transductive"] for result in compared["results"])
     assert "report.html" in ok(handful("report", run)).out
     ok(handful("report", run, other, "--out", tmp_path / "both.html"))
     assert "other" in (tmp_path / "both.html").read_text(encoding="utf-8")
@@ -103,6 +106,8 @@ def test_data_verbs(handful: Command, pictures: Path, tmp_path: Path) -> None:
     assert "omniglot" in ok(handful("data", "list")).out
     built = ok(handful("data", "build", "folder", "--source", pictures, "--image-size", 16))
     assert "160 images [3, 16, 16] in 20 classes (13 train, 3 val, 4 test)" in built.out
+    told = json.loads(ok(handful("data", "build", "folder", "--source", pictures, "--channels", 1, "--json")).out)
+    assert (told["images"], told["image_shape"], told["classes"]["test"]) == (160, [1, 84, 84], 4)
     assert json.loads(ok(handful("data", "check", pictures, "--json")).out)["classes"] == 20
 
 
@@ -131,7 +136,7 @@ def test_bad_input_is_one_sentence(handful: Command, recipe_file: Path, pictures
     refused(handful("list", "method"), "did you mean 'methods'?")
     refused(handful("data", "build", "omniglott"), "did you mean 'omniglot'?")
     refused(handful("data", "build", "glyphs", "--npy", tmp_path / "a.npy"), "--npy")
-    refused(handful("compare", out), "at least 2 runs")
+    refused(handful("compare", out, out), "at least 2 different runs")
     assert not out.exists()
     ok(handful("train", recipe_file, "--out", out, "--set", "train.steps=4"))
     refused(handful("train", recipe_file, "--out", out, "--set", "train.steps=5"), "another recipe", "--fresh")

@@ -103,7 +103,7 @@ def test_too_few_images_names_class_count_and_need(store: ImageStore) -> None:
 @pytest.mark.parametrize("wrong", [{"way": 0}, {"shot": 0}, {"query": 0}])
 def test_counts_below_one(store: ImageStore, wrong: dict[str, int]) -> None:
     with pytest.raises(HandfulError, match="at least 1"):
-        EpisodeSampler(store.test, **{"way": 2, "shot": 1, "query": 1, **wrong})
+        EpisodeSampler(**{"split": store.test, "way": 2, "shot": 1, "query": 1, **wrong})  # type: ignore[arg-type]
 
 
 def test_sampling_is_far_from_the_bottleneck(store: ImageStore) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from handful.backbones import conv4
 from handful.comparison import compare, paired_differences
+from handful.data import load
 from handful.data.store import ImageStore
 from handful.errors import HandfulError
 from handful.evaluation import evaluate_method, interval, percent
@@ -66,9 +67,11 @@ def test_chunks_do_not_change_the_tasks(store: ImageStore, monkeypatch: pytest.M
     assert np.abs(np.array(parts.per_task) - whole.per_task).mean() < 0.01  # float32 ties apart
 
 
-def test_results_on_random_pixels_say_so(store: ImageStore) -> None:
-    noisy = replace(store, info={**store.info, "note": "random pixels: this can only be chance"})
-    assert "this can only be chance" in str(evaluate_method(made(store), noisy.test, PROTOCOL))
+def test_results_on_random_pixels_say_so() -> None:
+    noise = load("random")
+    result = evaluate_method(made(noise), noise.test, PROTOCOL)
+    assert "can only be chance" in str(result)
+    assert "can only be chance" in (json.loads(result.to_json())["note"])
 
 
 def test_saved_where_the_report_looks(store: ImageStore, tmp_path: Path) -> None:
@@ -90,6 +93,9 @@ def test_only_the_same_tasks_compare(store: ImageStore) -> None:
     other = evaluate_method(made(store, seed=1), store.test, PROTOCOL)
     (difference,) = compare({"one": one, "other": other})
     assert difference.mean == pytest.approx(other.mean - one.mean)
+    inductive = evaluate_method(made(store), store.test, PROTOCOL.model_copy(update={"norm_stats": "support"}))
+    with pytest.raises(HandfulError, match=r"inductive is inductive and one transductive.*--inductive"):
+        compare({"one": one, "inductive": inductive})
     elsewhere = evaluate_method(made(store), store.test, PROTOCOL, seed=1)
     with pytest.raises(HandfulError, match=r"elsewhere was measured on other tasks \(\w{16}\) than one"):
         compare({"one": one, "elsewhere": elsewhere})

@@ -173,6 +173,7 @@ def test_weights_that_are_not_adapted_are_shared() -> None:
 @pytest.mark.parametrize("norm_stats", ["batch", "support", "running"])
 def test_adaptation_writes_nothing(norm_stats: NormStats) -> None:
     net = network().train()
+    seen(net)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     identities = [id(p) for p in net.parameters()]
     first, second = (meta_loss(net, norm_stats=norm_stats).item() for _ in range(2))
@@ -180,6 +181,13 @@ def test_adaptation_writes_nothing(norm_stats: NormStats) -> None:
     assert [id(p) for p in net.parameters()] == identities
     for name, value in net.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+def seen(net: nn.Module) -> None:
+    """Mark running statistics as kept in training."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.num_batches_tracked is not None:
+            module.num_batches_tracked.fill_(1)
 
 
 def predictions(net: nn.Module, qx: Tensor, norm_stats: NormStats) -> Tensor:
@@ -193,6 +201,7 @@ def test_batch_statistics_depend_on_batch_mates_and_others_do_not(
 ) -> None:
     monkeypatch.setattr(handful.inner_loop, "GROUPED_IMAGES", grouped)
     net, (_, _, qx, _) = network(), tasks()
+    seen(net)
     for norm_stats in ("batch", "support", "running"):
         whole, half = predictions(net, qx, norm_stats)[:, :5], predictions(net, qx[:, :5], norm_stats)
         same = torch.allclose(whole, half, rtol=1e-10, atol=1e-12)
@@ -216,6 +225,7 @@ def test_running_statistics_are_the_buffers() -> None:
     assert isinstance(norm, nn.BatchNorm2d)
     assert norm.running_mean is not None
     norm.running_mean.fill_(0.1)
+    seen(net)
     torch.testing.assert_close(predictions(net, qx, "running")[1], copy.deepcopy(net).eval()(qx[1]))
 
 
@@ -244,3 +254,9 @@ def test_every_step_is_yielded() -> None:
 def test_unknown_statistics() -> None:
     with pytest.raises(HandfulError, match="did you mean 'batch'"):
         TaskForward(network(), "batsh")  # type: ignore[arg-type]
+
+
+def test_running_statistics_that_nobody_kept() -> None:
+    with pytest.raises(HandfulError, match="no running statistics: meta-training never writes them"):
+        TaskForward(network(), "running")
+    TaskForward(network("mlp"), "running")  # nothing to normalise, nothing to refuse

@@ -27,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Run:
     recipe.write_text(RECIPE.format(root=pictures), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HANDFUL_CACHE", str(folder / "cache"))
-        return train_recipe(load_recipe(str(recipe), ["train.steps=40"]), folder / "run", quiet=True)
+        return train_recipe(load_recipe(str(recipe), ["train.steps=40"]), folder / "run", quiet=True)[0]
 
 
 @pytest.fixture
@@ -107,6 +107,10 @@ def test_another_number_of_classes_is_refused(run: Run, support: Path, pictures:
         (lambda m: (m / "card.json").unlink(), r"is not a model folder \(no card.json\)"),
         (lambda m: (m / "card.json").write_text("{"), "card.json is damaged"),
         (lambda m: (m / "card.json").write_text('{"classes": []}'), "card.json is damaged"),
+        (
+            lambda m: (m / "card.json").write_text((m / "card.json").read_text().replace('"format": 1', '"format": 2')),
+            "card.json",
+        ),
         (lambda m: (m / "model.safetensors").write_bytes(b"short"), "damaged or not a safetensors file"),
         (lambda m: (m / "model.safetensors").unlink(), "model.safetensors is missing"),
     ],
@@ -148,6 +152,11 @@ def test_bad_inputs(run: Run, support: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(HandfulError, match=message):
             model.predict(inputs)
+
+
+def test_the_card_quotes_only_what_was_measured_for_such_models(run: Run, support: Path) -> None:
+    assert hf.fit(support, run=run).card.accuracy is not None
+    assert hf.fit(support, run=run, inner_steps=0).card.accuracy is None
 
 
 def test_network_is_plain_and_frozen(run: Run, support: Path) -> None:

@@ -17,8 +17,9 @@ train: {steps: 5}
 
 
 def test_defaults_are_written_out_and_load_again() -> None:
-    recipe = parse(BASE, "a.yaml")
+    recipe = parse(BASE, "a.yaml").resolved()
     assert recipe.train.query == 15
+    assert recipe.method.spec()["first_order"] is False
     assert parse(recipe.to_yaml(), "again") == recipe
 
 
@@ -41,11 +42,13 @@ def test_set_changes_one_key() -> None:
         ("evaluate.also=[{querry: 1}]", r"There is no recipe key .*querry'; did you mean '.*query'\?"),
         ("train.steps.more=1", r"'steps' is a value, not a section"),
         ("train.steps", r"--set takes key=value"),
+        ("train.lr=[1", r"--set train.lr=\[1: '\[1' is not valid YAML"),
+        ("backbone.channels=0", r"backbone.channels is 0 in the recipe"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(change: str, message: str) -> None:
     with pytest.raises(HandfulError, match=message):
-        parse(BASE, "a.yaml", [change])
+        parse(BASE, "a.yaml", [change]).resolved()
 
 
 def test_missing_key() -> None:
@@ -53,7 +56,9 @@ def test_missing_key() -> None:
         parse(BASE.replace("data: {name: glyphs}", ""), "a.yaml")
 
 
-@pytest.mark.parametrize(("text", "message"), [("a: [1", r"not valid YAML \(line"), ("- 1", "not a recipe")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [1", r"not valid YAML \(line"), ("- 1", "not a recipe"), ("1: 2", "not a recipe")]
+)
 def test_not_a_recipe(text: str, message: str) -> None:
     with pytest.raises(HandfulError, match=message):
         parse(text, "a.yaml")
@@ -72,6 +77,17 @@ def test_note002_is_the_notes_setting() -> None:
     train = recipe.train
     assert (train.tasks_per_step, train.way, train.shot, train.query) == (8, 5, 1, 15)
     assert recipe.method.spec()["inner_steps"] == 5
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"\x89PNG\xff")
+    with pytest.raises(HandfulError, match=r"a.yaml cannot be read as a recipe"):
+        load_recipe(str(tmp_path / "a.yaml"))
+
+
+def test_a_mistyped_path_is_not_taken_for_a_shipped_recipe() -> None:
+    with pytest.raises(HandfulError, match=r"There is no recipe '/nowhere/recipes/note002-maml.yaml'"):
+        load_recipe("/nowhere/recipes/note002-maml.yaml")
 
 
 def test_unknown_recipe() -> None:

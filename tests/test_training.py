@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 import torch
 import yaml
 from lightning_fabric import Fabric
+from torch import nn
 
 import handful as hf
 from handful import files
+from handful.checkpoint import read_metrics
 from handful.data.store import ImageStore
 from handful.episodes import Episode, EpisodeSampler
 from handful.errors import HandfulError
@@ -21,11 +24,12 @@ from handful.files import read_tensors
 from handful.methods import MAML
 from handful.recipe import TrainRecipe, load_recipe
 from handful.run import Run
-from handful.training import EpisodeBatches, read_metrics, step_tasks, train_recipe
+from handful.training import EpisodeBatches, step_tasks, train_recipe
 
 
 def trained(recipe_file: Path, out: Path, *changes: str, **options: Any) -> Run:
-    return train_recipe(load_recipe(str(recipe_file), changes), out, quiet=True, **options)
+    run, _ = train_recipe(load_recipe(str(recipe_file), changes), out, quiet=True, **options)
+    return run
 
 
 def weights(run: Run, which: str = "last") -> dict[str, torch.Tensor]:
@@ -134,9 +138,13 @@ def test_max_minutes_stops_cleanly_and_the_rest_follows(recipe_file: Path, tmp_p
     whole = trained(recipe_file, tmp_path / "whole")
     short = trained(recipe_file, tmp_path / "short", max_minutes=0)
     assert len(without_time(tmp_path / "short")) == 1
+    trained(recipe_file, tmp_path / "short", max_minutes=0)  # already spent: nothing more is trained
+    assert len(without_time(tmp_path / "short")) == 1
     assert list((tmp_path / "short" / "eval").glob("*.json"))
     rest = trained(recipe_file, tmp_path / "short")
     assert same(weights(rest), weights(whole))
+    assert same(weights(rest, "best"), weights(whole, "best"))
+    assert without_time(tmp_path / "short") == without_time(tmp_path / "whole")
     assert short.folder == rest.folder
 
 
@@ -255,7 +263,7 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path: Path, monkeypatch: py
         raise OSError("No space left on device")
 
     monkeypatch.setattr(files, "save_file", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(HandfulError, match=r"model.safetensors cannot be written \(No space.*unchanged"):
         files.write_tensors(path, {"a": torch.zeros(3)})
     assert read_tensors(path)[0]["a"].tolist() == [1, 1, 1]
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
@@ -270,7 +278,7 @@ def test_damaged_weights_are_named(recipe_file: Path, tmp_path: Path) -> None:
 
 
 def test_opening_what_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(HandfulError, match=r"is not a run folder \(no recipe.yaml\)"):
+    with pytest.raises(HandfulError, match="is not a run folder"):
         Run.open(tmp_path)
 
 
@@ -297,18 +305,99 @@ def test_python_interface(store: ImageStore, tmp_path: Path) -> None:
     assert written["train"]["way"] == 3
 
 
-def test_tasks_of_a_step_do_not_depend_on_the_loader(store: ImageStore) -> None:
-    sampler = EpisodeSampler(store.train, 3, 1, 2)
-    batches = EpisodeBatches(sampler, 4)
-    torch.testing.assert_close(batches[5].query_x, sampler.episodes(20, 24).query_x)
-
-
 def test_rate_follows_the_cosine(recipe_file: Path, tmp_path: Path) -> None:
     trained(recipe_file, tmp_path / "run")
     rates = [float(row["lr"]) for row in read_metrics(tmp_path / "run" / "metrics.csv")]
     assert rates == pytest.approx([0.005 * (1 + math.cos(math.pi * step / 12)) for step in range(1, 13)])
     trained(recipe_file, tmp_path / "flat", "train.schedule=constant")
     assert {row["lr"] for row in read_metrics(tmp_path / "flat" / "metrics.csv")} == {"0.01"}
+
+
+def test_validation_comes_on_time_whatever_its_period(recipe_file: Path, tmp_path: Path) -> None:
+    trained(recipe_file, tmp_path / "run", "train.steps=60", "train.validate_every=25", "train.tasks_per_step=1")
+    rows = read_metrics(tmp_path / "run" / "metrics.csv")
+    assert [int(row["step"]) for row in rows if row["val_mean"]] == [25, 50, 60]
+
+
+def test_keys_that_change_no_result_may_change_on_resume(recipe_file: Path, tmp_path: Path) -> None:
+    trained(recipe_file, tmp_path / "run", max_minutes=0)
+    trained(recipe_file, tmp_path / "run", "train.workers=1", "method.first_order=false")
+    assert len(without_time(tmp_path / "run")) == 12
+
+
+def test_a_changed_class_split_is_refused(recipe_file: Path, pictures: Path, tmp_path: Path) -> None:
+    """One more class folder draws the split anew: the old run's training classes could be among the test ones."""
+    copy = shutil.copytree(pictures, tmp_path / "copy")
+    changes = (f"data.root={copy}", "train.steps=4")
+    trained(recipe_file, tmp_path / "run", *changes)
+    shutil.copytree(pictures / "class00", copy / "class99")
+    with pytest.raises(HandfulError, match=r"split otherwise now than when .*run was trained"):
+        Run.open(tmp_path / "run")
+    with pytest.raises(HandfulError, match=r"split otherwise now"):
+        trained(recipe_file, tmp_path / "run", *changes)
+
+
+def test_fractions_of_the_split_are_kept(pictures: Path, tmp_path: Path) -> None:
+    data = hf.data.folder(pictures, image_size=16, channels=1, fractions=(0.4, 0.2, 0.4))
+    method = hf.methods.MAML(hf.backbones.conv4(channels=4, image_shape=data.image_shape, downsample="stride"))
+    settings: dict[str, Any] = {"way": 3, "shot": 1, "query": 2, "steps": 1, "tasks_per_step": 1, "validation_tasks": 2}
+    hf.train(method, data, out=tmp_path / "run", evaluate={"tasks": 2}, quiet=True, **settings)
+    assert Run.open(tmp_path / "run").data.split_hash == data.split_hash
+
+
+def test_fresh_deletes_only_what_training_wrote(recipe_file: Path, tmp_path: Path) -> None:
+    trained(recipe_file, tmp_path / "run", "train.steps=4")
+    (tmp_path / "run" / "notes.txt").write_text("mine", encoding="utf-8")
+    trained(recipe_file, tmp_path / "run", "train.steps=2", fresh=True)
+    assert (tmp_path / "run" / "notes.txt").read_text(encoding="utf-8") == "mine"
+    assert len(list((tmp_path / "run").glob("events*"))) == 1
+    with pytest.raises(HandfulError, match="is not a run folder"):  # the folder of the recipe itself
+        trained(recipe_file, recipe_file.parent, fresh=True)
+    assert recipe_file.exists()
+
+
+def test_a_backbone_of_your_own_trains_resumes_and_opens(store: ImageStore, pictures: Path, tmp_path: Path) -> None:
+    class Flat(nn.Module):
+        out_features = 256
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(256))
+            self.drop = nn.Dropout(0.2)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.drop(images.flatten(1)) * self.scale
+
+    data = hf.data.folder(pictures, image_size=16, channels=1)
+    settings: dict[str, Any] = {
+        "way": 3,
+        "shot": 1,
+        "query": 2,
+        "steps": 4,
+        "tasks_per_step": 2,
+        "validation_tasks": 4,
+        "validate_every": 2,
+    }
+
+    def go(out: Path, **options: Any) -> Run:
+        torch.manual_seed(0)
+        method = hf.methods.MAML(Flat(), inner_lr=0.1)
+        return hf.train(method, data, out=out, evaluate={"tasks": 4}, quiet=True, **settings, **options)
+
+    go(tmp_path / "run", max_minutes=0)
+    resumed, whole = go(tmp_path / "run"), go(tmp_path / "whole")
+    assert same(weights(resumed), weights(whole))  # dropout too is drawn from seed and step
+    opened = Run.open(tmp_path / "run", backbone=Flat())
+    assert hf.evaluate(opened).per_task == hf.evaluate(resumed).per_task
+    with pytest.raises(HandfulError, match="There is no backbone 'Flat'"):
+        Run.open(tmp_path / "run")
+
+
+def test_a_backbone_for_other_images(store: ImageStore, tmp_path: Path) -> None:
+    method = hf.methods.MAML(hf.backbones.conv4(channels=4))
+    with pytest.raises(HandfulError, match=r"takes images \[3, 84, 84\], but those of 'patterns' are \[1, 16, 16\]"):
+        hf.train(method, store, way=3, shot=1, query=2, steps=1, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_clip_bounds_every_entry(recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,11 +45,12 @@ def show(value: Any, as_json: bool, text: str) -> None:
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("out/demo"),
     max_minutes: Annotated[float, typer.Option(help="Longest training time, in minutes.")] = 2.5,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew instead of going on.")] = False,
 ) -> None:
     """The main job end to end on the embedded glyphs: meta-train, evaluate, fit on five drawings, predict, report."""
     from handful.demo import run_demo
 
-    run_demo(out, max_minutes)
+    run_demo(out, max_minutes, fresh)
 
 
 @app.command()
@@ -58,19 +59,23 @@ def train(
     out: Annotated[Path, typer.Option(help="The run folder; training resumes where it stopped.")],
     changes: Annotated[list[str] | None, typer.Option("--set", help="Change a recipe key: a.b=value.")] = None,
     max_minutes: Annotated[
-        float | None, typer.Option(help="Stop cleanly after this long, saved and evaluated.")
+        float | None, typer.Option(help="Stop after this much training in all, saved and evaluated.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew: delete the run that is in --out.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Meta-train as a recipe says, evaluate on the test classes, write the report."""
     from handful.recipe import load_recipe
     from handful.training import train_recipe
 
     try:
-        train_recipe(load_recipe(recipe, changes or []), out, max_minutes=max_minutes, fresh=fresh)
+        found = load_recipe(recipe, changes or [])
+        _, results = train_recipe(found, out, max_minutes=max_minutes, fresh=fresh, quiet=as_json)
     except KeyboardInterrupt:
         print("handful: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         raise typer.Exit(130) from None
+    if as_json:
+        print(f"[{', '.join(result.to_json() for result in results)}]")
 
 
 @app.command()
@@ -118,6 +123,7 @@ def compare(
     query: Annotated[int | None, typer.Option(min=1)] = None,
     tasks: Annotated[int | None, typer.Option(min=2)] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    inductive: Annotated[bool, typer.Option("--inductive", help="Score all of them inductively.")] = False,
     as_json: Json = False,
 ) -> None:
     """Score runs on the same tasks: paired differences to the first with 95 % intervals."""
@@ -128,8 +134,8 @@ def compare(
     from handful.report.wording import measured
     from handful.run import Run
 
-    if len(runs) < 2:
-        raise HandfulError(f"compare needs at least 2 runs, not {len(runs)}.")
+    if len(set(runs)) < 2:
+        raise HandfulError(f"compare needs at least 2 different runs, not {len(set(runs))}.")
     protocol = Run.read_recipe(runs[0]).protocols()[0]
     results = {
         str(folder): score(
@@ -139,6 +145,7 @@ def compare(
             query=query or protocol.query,
             tasks=tasks or protocol.tasks,
             seed=seed,
+            norm_stats="support" if inductive else None,
         )
         for folder in runs
     }
@@ -285,7 +292,10 @@ def data_build(
     npy: Annotated[Path | None, typer.Option(help="Also write a plain array [1623, 20, 1, 28, 28] (omniglot).")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be decoded.")] = False,
     download: Annotated[bool, typer.Option("--download", help="Fetch the source first.")] = False,
-    image_size: Annotated[int | None, typer.Option(min=1)] = None,
+    image_size: Annotated[int | None, typer.Option(min=1, help="Pixels of a side.")] = None,
+    channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (colour), of a folder.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the class split of a folder.")] = 0,
+    as_json: Json = False,
 ) -> None:
     """Decode a data set once, to a store in the cache folder."""
     import time
@@ -295,13 +305,26 @@ def data_build(
     started = time.perf_counter()
     if npy is not None and name != "omniglot":
         raise HandfulError(f"--npy writes note 002's Omniglot array; the data set {name!r} has none.")
-    store = build(name, source, download=download, image_size=image_size, skip_bad=skip_bad)
-    sizes = ", ".join(f"{len(classes)} {split}" for split, classes in store.splits.items())
-    print(
-        f"{name}: {len(store.images)} images {list(store.image_shape)} in {len(store.class_names)} classes ({sizes}), "
-        f"{time.perf_counter() - started:.1f} s"
+    store = build(
+        name, source, download=download, image_size=image_size, channels=channels, seed=seed, skip_bad=skip_bad
     )
-    for skipped in store.info.get("skipped", []):
-        print(f"skipped: {skipped}")
+    sizes = {split: len(classes) for split, classes in store.splits.items()}
+    seconds = time.perf_counter() - started
+    skipped = store.info.get("skipped", [])
+    lines = [
+        f"{name}: {len(store.images)} images {list(store.image_shape)} in {len(store.class_names)} classes "
+        f"({', '.join(f'{count} {split}' for split, count in sizes.items())}), {seconds:.1f} s",
+        *(f"skipped: {path}" for path in skipped),
+    ]
     if npy is not None:
-        print(f"{write_npy(store, npy)} written")
+        lines.append(f"{write_npy(store, npy)} written")
+    value = {
+        "name": name,
+        "images": len(store.images),
+        "image_shape": store.image_shape,
+        "classes": sizes,
+        "digest": store.digest,
+        "skipped": skipped,
+        "seconds": seconds,
+    }
+    show(value, as_json, "\n".join(lines))

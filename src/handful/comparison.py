@@ -49,4 +49,13 @@ def compare(results: Mapping[str, Result]) -> list[Difference]:
                 f"{name} was measured on other tasks ({result.task_hash}) than {first} ({baseline.task_hash}); "
                 "runs compare on the same data, split, way, shot and query only."
             )
+        if result.transductive != baseline.transductive:
+            raise HandfulError(
+                f"{name} is {_mode(result)} and {first} {_mode(baseline)}, which are different quantities; "
+                "compare with --inductive, which scores all of them inductively."
+            )
     return paired_differences({name: result.per_task for name, result in results.items()})
+
+
+def _mode(result: Result) -> str:
+    return "transductive" if result.transductive else "inductive"

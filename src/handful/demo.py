@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from handful.data.store import ClassSplit
+from handful.data.store import ClassSplit, new_folder
 from handful.episodes import EpisodeSampler
 from handful.evaluation import percent
 from handful.model import fit
@@ -19,10 +19,10 @@ RECIPE = "glyphs-maml-5w1s"
 CHANGES: list[str] = []  # a test makes it shorter
 
 
-def run_demo(out: Path, max_minutes: float) -> Run:
+def run_demo(out: Path, max_minutes: float, fresh: bool = False) -> Run:
     """Build the data, meta-train, evaluate; then fit on five drawings of unseen characters and name seventy-five."""
     started = time.perf_counter()
-    run = train_recipe(load_recipe(RECIPE, CHANGES), out / "run", max_minutes=max_minutes)
+    run, _ = train_recipe(load_recipe(RECIPE, CHANGES), out / "run", max_minutes=max_minutes, fresh=fresh)
     support, query = write_task(run.data.test, out / "task", seed=run.recipe.seed)
     model = fit(support, run)
     model.save(out / "model")
@@ -43,11 +43,11 @@ def write_task(split: ClassSplit, folder: Path, seed: int) -> tuple[Path, Path]:
     """Write one 5-way 1-shot task as picture files, ink on paper as a person would draw: support/ and query/."""
     sampler = EpisodeSampler(split, way=5, shot=1, query=15, seed=seed)
     drawn = sampler.indices(0, 1)
-    for part, ids in (("support", drawn.support[0]), ("query", drawn.query[0])):
-        for index, images in zip(drawn.classes[0], split.fetch(ids)):
-            name = split.class_name(index).rsplit("/", 1)[-1].title()
-            place = folder / part / name
-            place.mkdir(parents=True, exist_ok=True)
-            for number, image in enumerate(images):
-                Image.fromarray(255 - image[0].numpy()).save(place / f"{number:02}.png")
+    with new_folder(folder) as work:
+        for part, ids in (("support", drawn.support[0]), ("query", drawn.query[0])):
+            for index, images in zip(drawn.classes[0], split.fetch(ids)):
+                place = work / part / split.class_name(index).rsplit("/", 1)[-1].title()
+                place.mkdir(parents=True)
+                for number, image in enumerate(images):
+                    Image.fromarray(255 - image[0].numpy()).save(place / f"{number:02}.png")
     return folder / "support", folder / "query"

@@ -16,7 +16,7 @@ from handful.data.store import ClassSplit
 from handful.episodes import EpisodeSampler
 from handful.files import write_text
 from handful.inner_loop import NormStats
-from handful.methods import MAML
+from handful.methods import Method
 from handful.recipe import Protocol
 from handful.runtime import keep_freed_memory
 
@@ -79,7 +79,6 @@ class Result:
     def save(self, folder: Path) -> Path:
         """Write it into a run's `eval` folder."""
         path = folder / "eval" / self.file_name
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, self.to_json())
         return path
 
@@ -122,15 +121,13 @@ def evaluate(
 
 
 def evaluate_method(
-    method: MAML, split: ClassSplit, protocol: Protocol, *, seed: int = 0, run: dict[str, Any] | None = None
+    method: Method, split: ClassSplit, protocol: Protocol, *, seed: int = 0, run: dict[str, Any] | None = None
 ) -> Result:
     """Score a method on the first `protocol.tasks` tasks that `seed` draws from a split.
 
-    The protocol's way, shot and query must be set.  The same seed gives the same tasks to every method; `task_hash`
+    The same seed gives the same tasks to every method; `task_hash`
     proves it.  No weight or buffer of the method is changed.
     """
-    if not (protocol.way and protocol.shot and protocol.query):
-        raise ValueError(f"the protocol must say way, shot and query: {protocol}")
     keep_freed_memory()
     started = time.perf_counter()
     norm_stats: NormStats = protocol.norm_stats or method.norm_stats
@@ -142,7 +139,7 @@ def evaluate_method(
     return Result(
         problem=method.problem.name,
         method=_name(method),
-        backbone=_name(method.network.backbone),
+        backbone=_name(method.backbone),
         data=split.store.name,
         split=split.name,
         metric=method.problem.metric,
@@ -168,7 +165,7 @@ def evaluate_method(
 
 
 def score_tasks(
-    method: MAML, sampler: EpisodeSampler, tasks: int, inner_steps: int, norm_stats: NormStats
+    method: Method, sampler: EpisodeSampler, tasks: int, inner_steps: int, norm_stats: NormStats
 ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
     """Scores [S+1, tasks] after every inner step, and the floors' scores [tasks] on the same tasks."""
     scores: list[torch.Tensor] = []

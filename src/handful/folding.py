@@ -48,14 +48,29 @@ class Fold(TorchFunctionMode):
     ) -> Any:
         """Called for every torch function inside the mode."""
         kwargs = kwargs or {}
-        if func in POINTWISE or func in METADATA:
+        if func in UNTOUCHED or (func in ARITHMETIC and _alike(*args, **kwargs)):
             return func(*args, **kwargs)
         if func in LAYERS:
-            return LAYERS[func](self.tasks, *args, **kwargs)
+            try:
+                return LAYERS[func](self.tasks, *args, **kwargs)
+            except TypeError as error:  # an argument that is not handled here
+                raise NotFoldable(str(error)) from error
         raise NotFoldable(getattr(func, "__name__", str(func)))
 
 
+def _alike(first: Any, second: Any = None, **others: Any) -> bool:
+    """Whether an operation on two operands is element by element: equal shapes, or a number.
+
+    Anything else broadcasts, and a folded activation would meet the wrong samples, channels or tasks.
+    """
+    if others or not isinstance(first, Tensor):
+        return False
+    return isinstance(second, int | float) or (isinstance(second, Tensor) and second.shape == first.shape)
+
+
 def _conv2d(tasks: int, x: Tensor, weight: Tensor, bias: Tensor | None = None, *geometry: Any, **named: Any) -> Tensor:
+    if weight.dim() == 4 and bias is not None and bias.dim() == 2:
+        raise NotFoldable("a shared kernel with a bias for each task")
     if weight.dim() == 4:
         return _shared(torch.conv2d, tasks, x, weight, bias, *geometry, **named)
     named = {"groups": 1, **dict(zip(("stride", "padding", "dilation", "groups"), geometry)), **named}
@@ -134,21 +149,14 @@ LAYERS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     torch.flatten: _flatten,
     Tensor.flatten: _flatten,
 }
-POINTWISE = {
-    *(
-        F.relu,
-        torch.relu,
-        Tensor.relu,
-        F.leaky_relu,
-        F.elu,
-        F.gelu,
-        F.silu,
-        F.sigmoid,
-        torch.sigmoid,
-        F.tanh,
-        torch.tanh,
-    ),
-    *(F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.dropout, F.interpolate),
-    *(torch.add, Tensor.add, Tensor.__add__, Tensor.add_, torch.max_pool2d),
+# Element by element, or within each channel's map: the same on folded activations.
+UNTOUCHED = {
+    *(F.relu, torch.relu, Tensor.relu, F.leaky_relu, F.elu, F.gelu, F.silu, F.softplus),
+    *(F.sigmoid, torch.sigmoid, F.tanh, torch.tanh, Tensor.tanh, F.dropout),
+    *(F.max_pool2d, torch.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.interpolate),
+    *(Tensor.dim, Tensor.dtype.__get__, Tensor.device.__get__),  # type: ignore[attr-defined]
 }
-METADATA = {Tensor.dim, Tensor.size, Tensor.shape.__get__, Tensor.dtype.__get__, Tensor.device.__get__}  # type: ignore[attr-defined]
+ARITHMETIC = {
+    *(torch.add, Tensor.add, Tensor.__add__, Tensor.add_, Tensor.__iadd__),
+    *(torch.mul, Tensor.mul, Tensor.__mul__, torch.div, Tensor.div, Tensor.__truediv__),
+}

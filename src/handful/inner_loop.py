@@ -8,7 +8,7 @@ and one call adapts all tasks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, get_args
 
 import torch
@@ -18,7 +18,7 @@ from torch.func import functional_call, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
-from handful.errors import unknown
+from handful.errors import HandfulError, unknown
 from handful.fast_ops import FastOps
 from handful.folding import Fold, NotFoldable, fold, unfold
 
@@ -90,13 +90,20 @@ class TaskForward:
     - `running`: those kept in the module's buffers (inductive).
     """
 
-    def __init__(self, module: nn.Module, norm_stats: NormStats = "batch", fast_ops: bool = True) -> None:
+    def __init__(
+        self, module: nn.Module, norm_stats: NormStats = "batch", fast_ops: bool = True, foldable: bool = True
+    ) -> None:
         if norm_stats not in get_args(NormStats):
             raise unknown("kind of norm_stats", norm_stats, get_args(NormStats))
+        if norm_stats == "running" and not has_running_statistics(module):
+            raise HandfulError(
+                "norm_stats is 'running', but this network has no running statistics: meta-training never writes "
+                "them, only pre-training does; use 'support' for inductive predictions."
+            )
         self.module = module
         self.norm_stats = norm_stats
         self.fast_ops = fast_ops
-        self.foldable = True  # until the module calls a function that cannot be folded
+        self.foldable = foldable  # False once the module has called a function that cannot be folded
 
     def support(self, params: Params, x: Tensor) -> Tensor:
         """Predictions [B, n, ...] for a support set x [B, n, ...] under params [B, ...]."""
@@ -119,11 +126,13 @@ class TaskForward:
             one = {name: value[0] for name, value in params.items()}
             return self._run_one(one, x[0], None if reference is None else reference[0])[None]
         if self.foldable:
+            drawn = torch.get_rng_state()
             try:
                 folded = self._run_one(params, fold(x), None if reference is None else fold(reference), Fold(len(x)))
                 return unfold(folded, len(x))
             except NotFoldable:
                 self.foldable = False
+                torch.set_rng_state(drawn)  # the attempt may have drawn dropout masks: a resumed run must not
         in_dims = (0, 0, None if reference is None else 0)
         return vmap(self._run_one, in_dims, randomness="different")(params, x, reference)
 
@@ -145,6 +154,23 @@ class TaskForward:
     def frozen(self) -> dict[str, Tensor]:
         """Copies of the buffers for one pass: adaptation never writes the module's own."""
         return {name: buffer.clone() for name, buffer in self.module.named_buffers()} if self.module.training else {}
+
+
+def has_running_statistics(module: nn.Module) -> bool:
+    """Whether every batch norm of a module has seen a batch in training."""
+    seen = [m.num_batches_tracked for m in module.modules() if isinstance(m, _BatchNorm)]
+    return all(count is not None and int(count) > 0 for count in seen)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module in eval mode for a while: no dropout.  Batch-norm statistics are `norm_stats`'s own affair."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
 
 
 def freeze_statistics(network: nn.Module, x: Tensor) -> None:

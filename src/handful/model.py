@@ -9,13 +9,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,7 +23,7 @@ from torch import nn
 
 from handful.backbones import BACKBONES
 from handful.data import class_folders, list_images, load_image
-from handful.data.store import replace_folder
+from handful.data.store import new_folder
 from handful.errors import HandfulError
 from handful.files import read_tensors, write_tensors, write_text
 from handful.methods import METHODS
@@ -33,6 +31,11 @@ from handful.registry import build
 from handful.run import Run
 
 BATCH = 64
+FORMAT: Literal[1] = 1
+REPORTED = (
+    *("mean", "ci95", "tasks", "way", "shot", "query", "task_hash", "norm_stats", "inner_steps"),
+    *("floors", "data", "split", "note"),
+)
 
 
 class Preprocessing(BaseModel):
@@ -55,7 +58,7 @@ class Card(BaseModel):
     """What a model is."""
 
     model_config = ConfigDict(extra="forbid")
-    format: int = 1
+    format: Literal[1] = FORMAT
     handful: str
     problem: str
     classes: list[str]
@@ -112,20 +115,14 @@ class Model:
         folder = Path(folder)
         if folder.exists() and not (folder / "card.json").exists():
             raise HandfulError(f"{folder} exists and is not a model folder; choose another name.")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
+        with new_folder(folder) as work:
             write_tensors(work / "model.safetensors", self.network.state_dict())
             write_text(work / "card.json", json.dumps(self.card.model_dump(), ensure_ascii=False, indent=1))
-            replace_folder(work, folder)
-        except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
-            raise
         return folder
 
     @classmethod
-    def load(cls, folder: str | Path) -> Model:
-        """Open a model folder."""
+    def load(cls, folder: str | Path, backbone: nn.Module | None = None) -> Model:
+        """Open a model folder; `backbone` is the module, if it is none that a card can name."""
         folder = Path(folder)
         try:
             card = Card(**json.loads((folder / "card.json").read_text(encoding="utf-8")))
@@ -134,7 +131,9 @@ class Model:
         except (ValueError, TypeError, ValidationError) as error:
             raise HandfulError(f"{folder / 'card.json'} is damaged: {str(error).splitlines()[0]}.") from error
         shape = card.preprocessing
-        backbone = build("backbone", BACKBONES, card.backbone, image_shape=(shape.channels, shape.height, shape.width))
+        if backbone is None:
+            image_shape = (shape.channels, shape.height, shape.width)
+            backbone = build("backbone", BACKBONES, card.backbone, image_shape=image_shape)
         method = build("method", METHODS, card.method, backbone=backbone)
         method.attach_head(len(card.classes))
         tensors, _ = read_tensors(folder / "model.safetensors")
@@ -176,31 +175,23 @@ def fit(support: str | Path | Mapping[str, Sequence[str | Path]], run: Run, inne
         norm_stats="support",
         recipe=run.recipe.name,
         trained_on=run.data.name,
-        accuracy=expected_accuracy(run, len(classes), min(len(paths) for paths in classes.values())),
+        accuracy=expected_accuracy(run, len(classes), min(map(len, classes.values())), steps),
     )
     return Model(network, card)
 
 
-def expected_accuracy(run: Run, way: int, shot: int) -> dict[str, Any] | None:
-    """The run's own inductive test result for this many ways and shots, if it was measured."""
-    keys = (
-        "mean",
-        "ci95",
-        "tasks",
-        "way",
-        "shot",
-        "query",
-        "task_hash",
-        "norm_stats",
-        "floors",
-        "data",
-        "split",
-    )
-    for path in sorted((run.folder / "eval").glob("test-*.json")):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        if (result["way"], result["shot"], result["norm_stats"]) == (way, shot, "support"):
-            return {key: result[key] for key in keys}
-    return None
+def expected_accuracy(run: Run, way: int, shot: int, inner_steps: int) -> dict[str, Any] | None:
+    """The run's own inductive test result for this many ways, shots and steps, over most tasks, if it was measured."""
+    asked = {"split": "test", "way": way, "shot": shot, "inner_steps": inner_steps, "norm_stats": "support"}
+    found = []
+    for path in (run.folder / "eval").glob("*.json"):
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            if all(result[key] == value for key, value in asked.items()):
+                found.append({key: result[key] for key in REPORTED})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise HandfulError(f"{path} is damaged; delete it, or score the run again.") from error
+    return max(found, key=lambda result: result["tasks"], default=None)
 
 
 def picture_paths(inputs: Sequence[str | Path]) -> list[Path]:

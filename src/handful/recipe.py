@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from handful.backbones import BACKBONES
 from handful.errors import HandfulError, unknown
@@ -34,6 +33,8 @@ class DataRecipe(_Section):
     """Count each quarter turn of a class as a class of its own."""
     split_seed: int = Field(0, ge=0)
     """Draws the class split of a folder; apart from `seed`, so that runs with other seeds share their split."""
+    fractions: tuple[float, float, float] | None = None
+    """Shares of a folder's classes for train, val and test."""
     skip_bad: bool = False
     """Leave out pictures that cannot be decoded."""
 
@@ -73,30 +74,35 @@ class TrainRecipe(_Section):
 
 
 class Protocol(_Section):
-    """How test tasks are drawn and predicted; what is absent is as in training."""
+    """How the tasks of an evaluation are drawn and predicted; absent inner steps and statistics are the method's."""
 
-    way: int | None = Field(None, ge=2)
-    shot: int | None = Field(None, ge=1)
-    query: int | None = Field(None, ge=1)
+    way: int = Field(ge=2)
+    shot: int = Field(ge=1)
+    query: int = Field(ge=1)
     tasks: int = Field(600, ge=2)
     inner_steps: int | None = Field(None, ge=0)
     norm_stats: NormStats | None = None
 
 
-class EvaluateRecipe(Protocol):
-    """The evaluations at the end of training; `also` lists further ones, each a change of the first."""
+class ProtocolRecipe(_Section):
+    """The changes from the training's way, shot and query, and from a protocol's defaults."""
 
-    also: list[dict[str, Any]] = []
+    way: int | None = Field(None, ge=2)
+    shot: int | None = Field(None, ge=1)
+    query: int | None = Field(None, ge=1)
+    tasks: int | None = Field(None, ge=2)
+    inner_steps: int | None = Field(None, ge=0)
+    norm_stats: NormStats | None = None
 
-    def protocols(self) -> list[Protocol]:
-        """The main protocol and those of `also`."""
-        main = self.model_dump(exclude={"also"})
-        return [Protocol(**main), *(Protocol(**{**main, **change}) for change in self.also)]
+    def said(self) -> dict[str, Any]:
+        """What is set."""
+        return self.model_dump(exclude_none=True, exclude={"also"})
 
-    @model_validator(mode="after")
-    def _check_also(self) -> EvaluateRecipe:
-        self.protocols()
-        return self
+
+class EvaluateRecipe(ProtocolRecipe):
+    """The evaluations at the end of training: a main one, and further ones, each a change of it."""
+
+    also: list[ProtocolRecipe] = []
 
 
 class Recipe(_Section):
@@ -108,21 +114,20 @@ class Recipe(_Section):
     backbone: PartRecipe
     method: PartRecipe
     train: TrainRecipe
-    evaluate: EvaluateRecipe = EvaluateRecipe(tasks=600)
+    evaluate: EvaluateRecipe = EvaluateRecipe()
 
     def protocols(self) -> list[Protocol]:
         """The evaluations at the end, the main one first; way, shot and query as in training where not said."""
-        return [
-            protocol.model_copy(
-                update={key: getattr(protocol, key) or getattr(self.train, key) for key in ("way", "shot", "query")}
-            )
-            for protocol in self.evaluate.protocols()
-        ]
+        training = {key: getattr(self.train, key) for key in ("way", "shot", "query")}
+        main = {**training, **self.evaluate.said()}
+        return [Protocol(**main), *(Protocol(**{**main, **other.said()}) for other in self.evaluate.also)]
 
-    def check_parts(self) -> None:
-        """Refuse parts and options that do not exist, before any work starts."""
-        check_options("backbone", BACKBONES, self.backbone.spec())
-        check_options("method", METHODS, self.method.spec())
+    def resolved(self) -> Recipe:
+        """The recipe with the defaults of its parts written out; refuses parts and options that do not exist."""
+        backbone, method = self.backbone.spec(), self.method.spec()
+        options = check_options("backbone", BACKBONES, backbone), check_options("method", METHODS, method)
+        parts = [PartRecipe(name=spec["name"], **found) for spec, found in zip((backbone, method), options)]
+        return self.model_copy(update=dict(zip(("backbone", "method"), parts)))
 
     def to_yaml(self) -> str:
         """The recipe with every default written out."""
@@ -136,15 +141,13 @@ def parse(text: str, source: str, changes: Sequence[str] = ()) -> Recipe:
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         raise HandfulError(f"{source} is not valid YAML{f' (line {where.line + 1})' if where else ''}.") from error
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise HandfulError(
             f"{source} is not a recipe: it should be a mapping with name, data, backbone, method, train."
         )
     for change in changes:
         _set(content, change)
-    recipe = make_recipe(content, source)
-    recipe.check_parts()
-    return recipe
+    return make_recipe(content, source)
 
 
 def make_recipe(content: dict[str, Any], source: str = "recipe") -> Recipe:
@@ -158,15 +161,15 @@ def make_recipe(content: dict[str, Any], source: str = "recipe") -> Recipe:
 def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     """A recipe by file name, or by the name of a shipped one (`handful list recipes`)."""
     path = Path(name)
-    if not path.is_file():
-        if os.sep in name and path.suffix:
-            shipped = SHIPPED / path.name
-            path = shipped if path.parent.name == "recipes" else path
-        else:
-            path = SHIPPED / f"{path.stem if path.suffix == '.yaml' else name}.yaml"
+    if not path.is_file() and (path.parent == Path() or name == f"recipes/{path.name}"):
+        path = SHIPPED / f"{path.name.removesuffix('.yaml')}.yaml"
     if not path.is_file():
         raise unknown("recipe", name, shipped_recipes())
-    return parse(path.read_text(encoding="utf-8"), str(name), changes)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise HandfulError(f"{name} cannot be read as a recipe: {error}.") from error
+    return parse(text, str(name), changes).resolved()
 
 
 def shipped_recipes() -> list[str]:
@@ -184,7 +187,14 @@ def _set(content: dict[str, Any], change: str) -> None:
         content = content.setdefault(section, {})
         if not isinstance(content, dict):
             raise HandfulError(f"--set {change}: {section!r} is a value, not a section.")
-    content[last] = yaml.safe_load(value)
+    try:
+        content[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise HandfulError(f"--set {change}: {value!r} is not valid YAML.") from error
+
+
+def _section(model: Any, key: str) -> Any:
+    return model.model_fields[key].annotation if hasattr(model, "model_fields") else model
 
 
 def _sentence(error: ValidationError) -> str:
@@ -193,11 +203,10 @@ def _sentence(error: ValidationError) -> str:
     where = ".".join(str(step) for step in first["loc"])
     if first["type"] == "extra_forbidden":
         model: Any = Recipe
-        for step in first["loc"][:-1]:
-            model = model.model_fields[step].annotation
-        return str(
-            unknown("recipe key", where, [".".join([*map(str, first["loc"][:-1]), f]) for f in model.model_fields])
-        )
+        for step in first["loc"][:-1]:  # a number is the place in the list `evaluate.also`
+            model = ProtocolRecipe if isinstance(step, int) else _section(model, step)
+        section = [str(step) for step in first["loc"][:-1]]
+        return str(unknown("recipe key", where, [".".join([*section, key]) for key in model.model_fields]))
     if first["type"] == "missing":
         return f"the key {where!r} is missing."
     return f"{where} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."

@@ -49,15 +49,15 @@ def part(registry: Registry, name: str) -> Callable[[Part], Part]:
 def check_options(kind: str, registry: Registry, spec: Mapping[str, Any]) -> dict[str, Any]:
     """Validate a recipe's `{"name": ..., options...}` against the part's constructor, before any work starts.
 
-    Returns the options converted to the annotated types; raises one sentence for an unknown name, an unknown option
-    or a wrong type.
+    Returns all options, converted to the annotated types and with defaults filled in; raises one sentence for an
+    unknown name, an unknown option or a wrong type.
     """
     name = spec["name"]
     options = {key: value for key, value in spec.items() if key != "name"}
     if name not in registry:
         raise unknown(kind, name, registry)
     init = registry[name].__init__
-    hints = get_type_hints(init)
+    hints = get_type_hints(init, include_extras=True)
     parameters = list(inspect.signature(init).parameters.values())[1:]
     fields: dict[str, Any] = {p.name: (hints[p.name], p.default) for p in parameters if p.name not in HANDED_IN}
     for option in options:
@@ -65,7 +65,7 @@ def check_options(kind: str, registry: Registry, spec: Mapping[str, Any]) -> dic
             raise unknown(f"option of {kind} {name!r}", option, fields)
     model = create_model(name, __config__=ConfigDict(strict=False, extra="forbid"), **fields)
     try:
-        return model(**options).model_dump(include=set(options))
+        return model(**options).model_dump()
     except ValidationError as error:
         first = error.errors()[0]
         raise HandfulError(

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from handful.backbones import BACKBONES
 from handful.data import load
 from handful.data.store import ImageStore
 from handful.errors import HandfulError
 from handful.files import read_tensors, write_tensors
-from handful.methods import MAML, METHODS
+from handful.methods import METHODS, Method
 from handful.recipe import DataRecipe, Recipe, parse
 from handful.registry import build
 from handful.runtime import environment
+
+METRICS = ("step", "seconds", "loss", "accuracy", "lr", "val_mean", "val_ci95")  # the columns of metrics.csv
+WRITTEN = (
+    "recipe.yaml",
+    "environment.json",
+    "split.json",
+    "metrics.csv",
+    "report.html",
+    "checkpoints",
+    "eval",
+    "plots",
+)
 
 
 @dataclass
@@ -23,30 +38,34 @@ class Run:
 
     folder: Path
     recipe: Recipe
-    method: MAML
+    method: Method
     data: ImageStore
 
     @classmethod
-    def open(cls, folder: Path | str, data_root: str | None = None, weights: str = "best") -> Run:
-        """Open a run folder with its best weights (`last` if asked, or if none were selected yet)."""
+    def open(cls, folder: Path | str, data_root: str | None = None, backbone: nn.Module | None = None) -> Run:
+        """Open a run folder with its best weights.
+
+        data_root: where the data's source lies now; backbone: the module, if it is none that a recipe can name.
+        Data whose classes are split otherwise than in training is refused: it would be tested on what it has seen.
+        """
         folder = Path(folder)
         recipe = cls.read_recipe(folder)
         data = open_data(recipe.data.model_copy(update={"root": data_root} if data_root else {}))
-        backbone = build("backbone", BACKBONES, recipe.backbone.spec(), image_shape=data.image_shape)
+        check_split(folder, data)
+        if backbone is None:
+            backbone = build("backbone", BACKBONES, recipe.backbone.spec(), image_shape=data.image_shape)
         method = build("method", METHODS, recipe.method.spec(), backbone=backbone)
         method.attach_head(method.problem.outputs(recipe.train.way))
         run = cls(folder, recipe, method, data)
-        run.load_weights(weights)
+        run.load_weights("best")
         return run
 
     @staticmethod
     def read_recipe(folder: Path) -> Recipe:
         """The resolved recipe of a run folder."""
         path = folder / "recipe.yaml"
-        if not path.is_file():
-            raise HandfulError(
-                f"{folder} is not a run folder (no recipe.yaml); `handful train RECIPE --out {folder}` makes one."
-            )
+        if not is_run(folder):
+            raise HandfulError(f"{folder} is not a run folder; `handful train RECIPE --out {folder}` makes one.")
         return parse(path.read_text(encoding="utf-8"), str(path))
 
     def weights(self, which: str) -> Path:
@@ -77,6 +96,38 @@ class Run:
         return {"recipe": self.recipe.name, **{key: machine[key] for key in keys}}
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is one that training made."""
+    return all((folder / name).is_file() for name in ("recipe.yaml", "environment.json", "split.json"))
+
+
+def describe_split(data: ImageStore) -> dict[str, Any]:
+    """Which classes are in which split, by name, with a hash: the content of `split.json`."""
+    return {
+        "name": data.name,
+        "digest": data.digest,
+        "hash": data.split_hash,
+        "rotations": data.rotations,
+        "classes": {name: [data.class_names[c] for c in classes] for name, classes in data.splits.items()},
+    }
+
+
+def check_split(folder: Path, data: ImageStore) -> None:
+    """Refuse data whose classes are split otherwise than when the run was made."""
+    path = folder / "split.json"
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))["hash"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HandfulError(
+            f"{path} is missing or damaged; the run cannot say which classes it was trained on."
+        ) from error
+    if written != data.split_hash:
+        raise HandfulError(
+            f"The classes of {data.name!r} are split otherwise now than when {folder} was trained "
+            f"({data.split_hash} now, {written} then): bring back the pictures as they were, or train anew."
+        )
+
+
 def open_data(data: DataRecipe) -> ImageStore:
     """The store that a recipe names, built first if need be."""
     return load(
@@ -86,5 +137,6 @@ def open_data(data: DataRecipe) -> ImageStore:
         image_size=data.image_size,
         channels=data.channels,
         seed=data.split_seed,
+        fractions=data.fractions,
         skip_bad=data.skip_bad,
     )

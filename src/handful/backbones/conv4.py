@@ -5,9 +5,10 @@ The network of Matching Networks (Vinyals et al. 2016), MAML (Finn et al. 2017) 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from handful.errors import HandfulError
@@ -28,7 +29,7 @@ class Conv4(nn.Module):
 
     def __init__(
         self,
-        channels: int = 64,
+        channels: Annotated[int, Field(ge=1)] = 64,
         image_shape: tuple[int, int, int] = (3, 84, 84),
         downsample: Downsample = "pool",
         pooling: Pooling = "flatten",

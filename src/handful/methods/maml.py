@@ -5,7 +5,7 @@ Finn, Abbeel, Levine: Model-Agnostic Meta-Learning for Fast Adaptation of Deep N
 Learn an initialisation theta from which a few gradient steps on a task's support set give a good model of that task:
 
     phi_0 = theta,   phi_{s+1} = phi_s - a grad L_support(phi_s)        (inner loop)
-    theta <- Adam(theta, grad_theta mean over tasks of L_query(phi_S))  (outer loop, in train.py)
+    theta <- Adam(theta, grad_theta mean over tasks of L_query(phi_S))  (outer loop, in training.py)
 
 The outer gradient goes through the inner gradients, so it holds second derivatives; `first_order` takes the inner
 gradients for constants instead (FOMAML).  With norm_stats="batch", as published, it is transductive.
@@ -16,27 +16,21 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from handful.episodes import Episode
 from handful.errors import HandfulError
-from handful.inner_loop import NormStats, Params, TaskForward, adapt, freeze_statistics, per_task
+from handful.inner_loop import NormStats, Params, TaskForward, adapt, evaluating, freeze_statistics, per_task
+from handful.methods.method import Method, Outcome
 from handful.problems import Classification, Problem
 from handful.registry import METHODS, part
 
 
-class Outcome(NamedTuple):
-    """What meta-training needs of a batch of tasks: the loss to descend (a scalar) and the score of each task [B]."""
-
-    loss: Tensor
-    score: Tensor
-
-
 @part(METHODS, "maml")
-class MAML(nn.Module):
+class MAML(Method):
     """MAML and FOMAML over any backbone with `out_features`.
 
     inner_lr: step size a on the *mean* support loss (the paper's 0.4 for 5-way Omniglot is on the sum over classes,
@@ -68,6 +62,7 @@ class MAML(nn.Module):
         self.norm_stats: NormStats = norm_stats
         self.fast_ops = fast_ops
         self.problem: Problem = problem or Classification()
+        self.foldable = True  # until the network proves otherwise
 
     def attach_head(self, outputs: int) -> None:
         """Put a linear head with one unit a class on the backbone: MAML's head is part of its initialisation."""
@@ -78,8 +73,8 @@ class MAML(nn.Module):
                     f"give it {self.ways}, or train a run with way={outputs}."
                 )
             return
-        backbone: Any = self.network.backbone
-        head = nn.Linear(backbone.out_features, outputs)
+        features: Any = self.backbone.out_features
+        head = nn.Linear(features, outputs)
         nn.init.xavier_uniform_(head.weight)
         nn.init.zeros_(head.bias)
         self.network.add_module("head", head)
@@ -94,31 +89,28 @@ class MAML(nn.Module):
         head: Any = self.network.head
         return int(head.out_features)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
-
     def step_size(self, step: int, name: str) -> Tensor | float:
         """Inner-loop rate of a parameter tensor."""
         return self.inner_lrs[self._position[name]] if self.learn_inner_lr else self.inner_lr
 
     def forward(self, episode: Episode) -> Outcome:
         """Query loss after the inner loop, with the graph back to the initialisation."""
-        tasks = self._tasks(self.norm_stats)
+        tasks = TaskForward(self.network, self.norm_stats, self.fast_ops, self.foldable)
         *_, adapted = self._adapt(tasks, episode.support_x, episode.support_y, self.inner_steps, differentiable=True)
         predictions = tasks.query(adapted, episode.query_x, episode.support_x)
+        self.foldable = tasks.foldable
         loss = self.problem.loss(predictions, episode.query_y).mean()
         return Outcome(loss, self.problem.score(predictions.detach(), episode.query_y))
 
     def predict(self, episode: Episode, inner_steps: int | None = None, norm_stats: NormStats | None = None) -> Tensor:
         """Query predictions after 0, 1, ..., S inner steps, [S+1, B, N*Q, N]; no graph is kept."""
-        tasks = self._tasks(norm_stats or self.norm_stats)
         steps = self.inner_steps if inner_steps is None else inner_steps
         predictions = []
-        for params in self._adapt(tasks, episode.support_x, episode.support_y, steps, differentiable=False):
-            with torch.no_grad():
-                predictions.append(tasks.query(params, episode.query_x, episode.support_x))
+        with evaluating(self.network):
+            tasks = TaskForward(self.network, norm_stats or self.norm_stats, self.fast_ops, self.foldable)
+            for params in self._adapt(tasks, episode.support_x, episode.support_y, steps, differentiable=False):
+                with torch.no_grad():
+                    predictions.append(tasks.query(params, episode.query_x, episode.support_x))
         return torch.stack(predictions)
 
     def fit(self, support_x: Tensor, support_y: Tensor, inner_steps: int | None = None) -> nn.Module:
@@ -127,22 +119,21 @@ class MAML(nn.Module):
         Its batch norms hold the statistics of the support set, so that a prediction does not depend on what else is
         predicted with it (inductive).
         """
-        support_x, support_y = support_x.to(self.device), support_y.to(self.device)
-        tasks = self._tasks("batch")
+        x, y = support_x.to(self.device), support_y.to(self.device)
         steps = self.inner_steps if inner_steps is None else inner_steps
-        *_, adapted = self._adapt(tasks, support_x[None], support_y[None], steps, differentiable=False)
+        with evaluating(self.network):
+            tasks = TaskForward(self.network, "batch", self.fast_ops)
+            *_, adapted = self._adapt(tasks, x[None], y[None], steps, differentiable=False)
         network = copy.deepcopy(self.network)
         network.load_state_dict({name: value[0].detach() for name, value in adapted.items()}, strict=False)
-        freeze_statistics(network, support_x)
+        freeze_statistics(network, x)
         return network.cpu().requires_grad_(False)
 
-    def _tasks(self, norm_stats: NormStats) -> TaskForward:
-        return TaskForward(self.network, norm_stats, fast_ops=self.fast_ops)
-
     def _adapt(self, tasks: TaskForward, x: Tensor, y: Tensor, steps: int, differentiable: bool) -> Iterator[Params]:
+        learned = {name: value for name, value in self.network.named_parameters() if value.requires_grad}
         return adapt(
             tasks.support,
-            per_task(dict(self.network.named_parameters()), len(x)),
+            per_task(learned, len(x)),
             x,
             y,
             loss=self.problem.loss,

@@ -119,12 +119,12 @@ def _labels(runs: Sequence[Path]) -> dict[str, Path]:
 
 
 def _columns(runs: dict[str, RunFiles]) -> list[Column]:
-    """One column for each list of tasks, the most shared first: different tasks never share one."""
-    groups: dict[tuple[str, str], dict[str, Evaluation]] = {}
+    """One column for each list of tasks and kind of statistics, the most shared first: others never share one."""
+    groups: dict[tuple[str, str, str | None], dict[str, Evaluation]] = {}
     for label, run in runs.items():
         for result in run.evaluations:  # the newest first
             if result.task_hash:
-                groups.setdefault((result.task_hash, result.metric), {}).setdefault(label, result)
+                groups.setdefault((result.task_hash, result.metric, result.norm_stats), {}).setdefault(label, result)
     columns = [_column(results) for results in groups.values()]
     return sorted(columns, key=lambda column: (-len(column.results), bool(column.any.note)))
 

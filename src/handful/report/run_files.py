@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from handful.errors import HandfulError
+from handful.run import METRICS
 
-COLUMNS = ("step", "seconds", "loss", "accuracy", "lr", "val_mean", "val_ci95")
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
 
@@ -178,11 +178,11 @@ def _metrics(path: Path) -> dict[str, NDArray[np.float64]]:
     for number, row in enumerate(rows, start=2):
         if "surplus" in row or None in row.values():
             raise HandfulError(f"{path} is damaged: line {number} has not as many cells as the header.")
-    absent = [column for column in COLUMNS if rows and column not in rows[0]]
+    absent = [column for column in METRICS if rows and column not in rows[0]]
     if absent:
         raise HandfulError(f"{path} is damaged: it has no column {absent[0]!r}.")
     try:
-        return {key: np.array([float(row[key] or "nan") for row in rows]) for key in COLUMNS} if rows else {}
+        return {key: np.array([float(row[key] or "nan") for row in rows]) for key in METRICS} if rows else {}
     except ValueError as error:
         raise HandfulError(f"{path} is damaged: {error}.") from error
 

@@ -13,8 +13,6 @@ from handful.run import Run
 
 def draw_task(run: Run, protocol: Protocol) -> Path:
     """Draw the first test task of a protocol, as the run's method names it, to `plots/contact_sheet.png`."""
-    if not (protocol.way and protocol.shot and protocol.query):
-        raise ValueError(f"the protocol must say way, shot and query: {protocol}")
     split = run.data.test
     sampler = EpisodeSampler(split, protocol.way, protocol.shot, protocol.query, run.recipe.seed)
     episode = sampler.episodes(0, 1).to(run.method.device)

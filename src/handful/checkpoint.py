@@ -1,0 +1,143 @@
+"""What training keeps on disk so that it can go on: the run folder's claim, its checkpoint and its metrics."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.tensorboard import SummaryWriter
+
+from handful.errors import HandfulError
+from handful.files import read_tensors, write_tensors, write_text
+from handful.recipe import Recipe
+from handful.run import METRICS, WRITTEN, Run, is_run
+
+NO_MATTER = ("data.root", "train.workers", "train.tasks_per_chunk")  # keys that change no task and no gradient
+
+
+@dataclass
+class Progressed:
+    """How far a run has come."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best_step: int = 0
+    best_score: float = -math.inf
+
+
+def claim(out: Path, recipe: Recipe, fresh: bool) -> None:
+    """Take a folder for a run, or refuse: a run of another recipe, or a folder that holds something else."""
+    if not is_run(out):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise HandfulError(f"{out} exists and is not a run folder; choose another --out.")
+        return
+    if fresh:
+        for path in [out / name for name in WRITTEN] + list(out.glob("events.out.tfevents.*")):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        return
+    if found := difference(Run.read_recipe(out).model_dump(mode="json"), recipe.model_dump(mode="json")):
+        key, before, now = found
+        raise HandfulError(
+            f"{out} was trained with another recipe ({key} is {before!r} there and {now!r} now); "
+            "choose another --out, or --fresh to start it anew."
+        )
+
+
+def difference(before: Any, now: Any, key: str = "") -> tuple[str, Any, Any] | None:
+    """The first leaf in which two recipes differ, but for those that do not matter."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in {**before, **now}:
+            inner = f"{key}.{name}" if key else name
+            if inner not in NO_MATTER and (found := difference(before.get(name), now.get(name), inner)):
+                return found
+        return None
+    return None if before == now else (key, before, now)
+
+
+def save(out: Path, method: nn.Module, optimizer: Optimizer, schedule: LRScheduler, progressed: Progressed) -> None:
+    """Write the weights for everybody else, then all that a resumed run needs, in one file.
+
+    In this order a run that is killed in between goes on from the older checkpoint and writes both again.
+    """
+    folder = out / "checkpoints" / "last"
+    tensors = {f"method.{name}": value for name, value in method.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    numbers = {key: value for key, value in schedule.state_dict().items() if _is_plain(value)}
+    metadata = {"progressed": json.dumps(asdict(progressed)), "schedule": json.dumps(numbers)}
+    write_tensors(folder / "model.safetensors", method.state_dict())
+    write_tensors(folder / "training.safetensors", tensors, metadata)
+
+
+def resume(out: Path, method: nn.Module, optimizer: Optimizer, schedule: LRScheduler) -> Progressed:
+    """Load what `save` wrote, if anything."""
+    path = out / "checkpoints" / "last" / "training.safetensors"
+    if not path.exists():
+        return Progressed()
+    tensors, metadata = read_tensors(path)
+    weights: dict[str, torch.Tensor] = {}
+    states: dict[int, dict[str, torch.Tensor]] = {}
+    try:
+        for name, value in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "method":
+                weights[rest] = value
+            else:
+                index, _, key = rest.partition(".")
+                states.setdefault(int(index), {})[key] = value
+        method.load_state_dict(weights)
+        optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+        schedule.load_state_dict(json.loads(metadata["schedule"]))
+        progressed = Progressed(**json.loads(metadata["progressed"]))
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise HandfulError(f"{path} does not fit this run ({str(error).splitlines()[0]}); use --fresh.") from error
+    for group, rate in zip(optimizer.param_groups, schedule.get_last_lr(), strict=True):
+        group["lr"] = rate
+    return progressed
+
+
+def _is_plain(value: Any) -> bool:
+    """Numbers and lists of numbers: a scheduler's functions are made anew."""
+    return all(isinstance(item, int | float) for item in (value if isinstance(value, list) else [value]))
+
+
+class Log:
+    """`metrics.csv` and TensorBoard events; on resume, rows after the checkpoint are dropped."""
+
+    def __init__(self, out: Path, step: int) -> None:
+        self.path = out / "metrics.csv"
+        kept = [row for row in read_metrics(self.path) if int(row["step"]) <= step]
+        lines = [",".join(METRICS), *(",".join(row[key] for key in METRICS) for row in kept)]
+        write_text(self.path, "\n".join(lines) + "\n")
+        self.board = SummaryWriter(str(out), purge_step=step + 1)
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Add one row."""
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            csv.DictWriter(file, METRICS, restval="", lineterminator="\n").writerow(row)
+        for key, value in row.items():
+            if key != "step":
+                self.board.add_scalar(key, value, row["step"])
+        self.board.flush()
+
+    def close(self) -> None:
+        """Close the events file."""
+        self.board.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """The rows of a metrics file that were written whole."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if all(row.get(key) is not None for key in METRICS) and row["step"].isdigit()]

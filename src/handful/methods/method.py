@@ -1,0 +1,55 @@
+"""What training, evaluation and fit ask of a method."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from handful.episodes import Episode
+from handful.inner_loop import NormStats
+from handful.problems import Problem
+
+
+class Outcome(NamedTuple):
+    """What meta-training needs of a batch of tasks: the loss to descend (a scalar) and the score of each task [B]."""
+
+    loss: Tensor
+    score: Tensor
+
+
+class Method(nn.Module, ABC):
+    """Turns a support set into a predictor.  `network` holds the backbone, and a head where the method has one."""
+
+    network: nn.Module
+    problem: Problem
+    norm_stats: NormStats
+    inner_steps: int
+
+    @abstractmethod
+    def attach_head(self, outputs: int) -> None:
+        """Prepare for tasks of this many outputs; refuse a number that the trained head cannot give."""
+
+    @abstractmethod
+    def forward(self, episode: Episode) -> Outcome:
+        """Meta-training: the query loss of a batch of tasks, with its graph."""
+
+    @abstractmethod
+    def predict(self, episode: Episode, inner_steps: int | None = None, norm_stats: NormStats | None = None) -> Tensor:
+        """Query predictions after 0, 1, ..., S inner steps, [S+1, B, N*Q, ...]; no graph, nothing changed."""
+
+    @abstractmethod
+    def fit(self, support_x: Tensor, support_y: Tensor, inner_steps: int | None = None) -> nn.Module:
+        """An ordinary network in eval mode, for one support set: images [n, C, H, W], targets [n]."""
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The backbone."""
+        return self.network.get_submodule("backbone")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device

@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN = .venv/bin
-# The constraints hold wherever pip runs, in build environments too: an unpinned torch pulls gigabytes of CUDA.
+# The constraints hold wherever pip runs, in build environments too: a newer torch would pull gigabytes.
 export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 
 .PHONY: demo test lint clean

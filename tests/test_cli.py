@@ -145,7 +145,12 @@ def test_bad_input_is_one_sentence(handful: Command, recipe_file: Path, pictures
     refused(handful("report", out, out), "--out")
 
 
+def test_version(handful: Command) -> None:
+    assert ok(handful("--version")).out.strip() == "0.1.0"
+
+
 def test_unknown_options_exit_with_2(handful: Command) -> None:
+    assert handful("train", "note002-maml", "--out", "x", "--max-minutes", -1).code == 2
     assert handful("train", "--nonsense").code == 2
     assert handful("evaluate").code == 2
 

@@ -99,3 +99,9 @@ def test_only_the_same_tasks_compare(store: ImageStore) -> None:
     elsewhere = evaluate_method(made(store), store.test, PROTOCOL, seed=1)
     with pytest.raises(HandfulError, match=r"elsewhere was measured on other tasks \(\w{16}\) than one"):
         compare({"one": one, "elsewhere": elsewhere})
+
+
+def test_a_result_that_does_not_beat_its_floor_says_so(store: ImageStore) -> None:
+    result = evaluate_method(made(store), store.test, PROTOCOL.model_copy(update={"inner_steps": 0}))
+    assert "not clearly above the floor 'pixel class mean'" in str(result)
+    assert "not clearly above" not in str(replace(result, floors={"chance": {"mean": 0.1, "ci95": 0.0}}))

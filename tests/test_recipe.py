@@ -54,6 +54,8 @@ def test_what_is_wrong_is_said_in_one_sentence(change: str, message: str) -> Non
 def test_missing_key() -> None:
     with pytest.raises(HandfulError, match=r"a.yaml: the key 'data' is missing"):
         parse(BASE.replace("data: {name: glyphs}", ""), "a.yaml")
+    with pytest.raises(HandfulError, match=r"the keys name, backbone, method, train are missing"):
+        parse("data: {name: glyphs}", "a.yaml")
 
 
 @pytest.mark.parametrize(
@@ -86,12 +88,17 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
 
 
 def test_a_mistyped_path_is_not_taken_for_a_shipped_recipe() -> None:
-    with pytest.raises(HandfulError, match=r"There is no recipe '/nowhere/recipes/note002-maml.yaml'"):
+    with pytest.raises(
+        HandfulError, match=r"There is no recipe file, or shipped recipe, '/nowhere/recipes/note002-maml.yaml'"
+    ):
         load_recipe("/nowhere/recipes/note002-maml.yaml")
 
 
 def test_unknown_recipe() -> None:
-    with pytest.raises(HandfulError, match=r"There is no recipe 'glyphs-maml-5w2s'; did you mean 'glyphs-maml-5w1s'"):
+    with pytest.raises(
+        HandfulError,
+        match=r"There is no recipe file, or shipped recipe, 'glyphs-maml-5w2s'; did you mean 'glyphs-maml-5w1s'",
+    ):
         load_recipe("glyphs-maml-5w2s")
 
 

@@ -16,7 +16,6 @@ import typer
 from handful.errors import HandfulError
 
 app = typer.Typer(
-    help="Teach a vision model a new task from a handful of examples.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -41,10 +40,28 @@ def show(value: Any, as_json: bool, text: str) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=1) if as_json else text)
 
 
+def version_wanted(value: bool) -> None:
+    """Print the version and stop."""
+    if value:
+        from importlib.metadata import version
+
+        print(version("handful"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=version_wanted, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Teach a vision model a new task from a handful of examples."""
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("out/demo"),
-    max_minutes: Annotated[float, typer.Option(help="Longest training time, in minutes.")] = 2.5,
+    max_minutes: Annotated[float, typer.Option(min=0, help="Longest training time, in minutes.")] = 2.5,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew instead of going on.")] = False,
 ) -> None:
     """The main job end to end on the embedded glyphs: meta-train, evaluate, fit on five drawings, predict, report."""
@@ -59,7 +76,7 @@ def train(
     out: Annotated[Path, typer.Option(help="The run folder; training resumes where it stopped.")],
     changes: Annotated[list[str] | None, typer.Option("--set", help="Change a recipe key: a.b=value.")] = None,
     max_minutes: Annotated[
-        float | None, typer.Option(help="Stop after this much training in all, saved and evaluated.")
+        float | None, typer.Option(min=0, help="Stop after this much training in all, saved and evaluated.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew: delete the run that is in --out.")] = False,
     as_json: Json = False,
@@ -127,7 +144,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Score runs on the same tasks: paired differences to the first with 95 % intervals."""
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from handful.comparison import compare as paired
     from handful.evaluation import evaluate as score
@@ -155,7 +172,9 @@ def compare(
         f"{d.label}: {measured(d.mean, d.ci95, signed=True)} (95 % over {d.tasks} paired tasks)" for d in differences
     ]
     value = {
-        "results": [{"name": name, **json.loads(result.to_json())} for name, result in results.items()],
+        "results": [
+            {"name": name, **json.loads(replace(result, per_task=[]).to_json())} for name, result in results.items()
+        ],
         "differences": [asdict(d) for d in differences],
     }
     show(value, as_json, "\n".join(lines))

@@ -62,6 +62,9 @@ class Result:
             f"{self.metric} {percent(self.mean, self.ci95)} (95 % over {self.tasks} tasks, {self.way}-way "
             f"{self.shot}-shot, {self.query} query a class, {mode}; floors: {floors}; tasks {self.task_hash})"
         )
+        best = max(self.floors, key=lambda name: self.floors[name]["mean"], default=None)
+        if best and self.mean - self.ci95 <= self.floors[best]["mean"]:
+            text += f"\nThis is not clearly above the floor {best!r}."
         return f"{text}\n{self.note}" if self.note else text
 
     @property

@@ -22,6 +22,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        temporary.chmod(0o644)  # safetensors leaves its files to their owner alone
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         raise HandfulError(f"{path} cannot be written ({error}); what was there is unchanged.") from error

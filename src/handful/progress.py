@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+SILENCE = 15  # seconds without a line, where there is no terminal for a bar
+
 
 class Progress:
     """Shows step, rate, time left, loss, and validation accuracy with its interval."""
@@ -30,7 +32,8 @@ class Progress:
         )
         self.task = self.bar.add_task(name, total=steps, rate="", state="")
         self.steps = steps
-        self.first: tuple[int, float] | None = None
+        self.began = 0, time.perf_counter()
+        self.printed = time.perf_counter()
         self.validation = ""
 
     def __enter__(self) -> Progress:
@@ -42,15 +45,27 @@ class Progress:
     ) -> None:
         self.bar.stop()
 
+    def start(self, step: int) -> None:
+        """The run begins, or goes on, at a step."""
+        self.began = step, time.perf_counter()
+        if step:
+            self.say(
+                f"going on from step {step} of {self.steps}" if step < self.steps else "already trained to its end"
+            )
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self.console.print(text, highlight=False)
+
     def update(self, step: int, row: dict[str, Any]) -> None:
         """Show a row of the metrics."""
         now = time.perf_counter()
-        self.first = self.first or (step, now)
-        rate = (step - self.first[0]) / max(now - self.first[1], 1e-9)
+        rate = (step - self.began[0]) / max(now - self.began[1], 1e-9)
         if "val_mean" in row:
             self.validation = f"val {100 * row['val_mean']:.1f} ± {100 * row['val_ci95']:.1f} %"
         state = f"loss {row['loss']:.3f}  {self.validation}"
         self.bar.update(self.task, completed=step, rate=f"{rate:.1f} steps/s", state=state)
-        if not self.console.is_terminal and "val_mean" in row:
-            left = f", {(self.steps - step) / rate / 60:.1f} min left" if rate else ""
-            self.console.print(f"step {step}/{self.steps}  {rate:.1f} steps/s{left}  {state}", highlight=False)
+        if not self.console.is_terminal and ("val_mean" in row or now - self.printed > SILENCE):
+            self.printed = now
+            left = (self.steps - step) / rate / 60
+            self.say(f"step {step}/{self.steps}  {rate:.1f} steps/s, {left:.1f} min left  {state}")

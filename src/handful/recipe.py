@@ -164,7 +164,7 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     if not path.is_file() and (path.parent == Path() or name == f"recipes/{path.name}"):
         path = SHIPPED / f"{path.name.removesuffix('.yaml')}.yaml"
     if not path.is_file():
-        raise unknown("recipe", name, shipped_recipes())
+        raise unknown("recipe file, or shipped recipe,", name, shipped_recipes())
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -208,5 +208,7 @@ def _sentence(error: ValidationError) -> str:
         section = [str(step) for step in first["loc"][:-1]]
         return str(unknown("recipe key", where, [".".join([*section, key]) for key in model.model_fields]))
     if first["type"] == "missing":
-        return f"the key {where!r} is missing."
+        absent = [".".join(map(str, e["loc"])) for e in error.errors() if e["type"] == "missing"]
+        keys = f"the key {absent[0]!r} is" if len(absent) == 1 else f"the keys {', '.join(absent)} are"
+        return f"{keys} missing; recipes/ has examples, and `handful list recipes` names them."
     return f"{where} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."

@@ -126,22 +126,23 @@ def main(
     run = Run(out, recipe, method, data)
     with Progress(recipe.name, settings.steps, quiet=quiet) as progress:
         progressed = fit(Fabric(devices=1), run, tasks, protocols[0], max_minutes, progress)
-    run.load_weights("best")
-    results = conclude(run, protocols)
+        run.load_weights("best")
+        results = conclude(run, protocols, progress)
     if not quiet:
         print(*results, sep="\n")
         print(f"{progressed.step} steps in {progressed.seconds / 60:.1f} minutes; report: {out / 'report.html'}")
     return run, results
 
 
-def conclude(run: Run, protocols: list[Protocol]) -> list[Result]:
+def conclude(run: Run, protocols: list[Protocol], progress: Progress) -> list[Result]:
     """Score the test tasks of every protocol, and draw the report."""
     from handful.report import draw_task, write_report, write_run_plots  # matplotlib, only now
 
-    results = [
-        evaluate_method(run.method, run.data.test, protocol, seed=run.recipe.seed, run=run.provenance())
-        for protocol in protocols
-    ]
+    results = []
+    for protocol in protocols:
+        progress.say(f"scoring {protocol.tasks} test tasks with {protocol.query} queries a class")
+        result = evaluate_method(run.method, run.data.test, protocol, seed=run.recipe.seed, run=run.provenance())
+        results.append(result)
     for result in reversed(results):  # the main one last: the newest result is the report's headline
         result.save(run.folder)
     write_run_plots(run.folder)
@@ -166,6 +167,7 @@ def fit(
     method, optimizer = fabric.setup(run.method, torch.optim.Adam(run.method.parameters(), lr=settings.lr))
     schedule = learning_rate(optimizer, settings)
     progressed = resume(out, run.method, optimizer, schedule)
+    progress.start(progressed.step)
     stop_after = math.inf if max_minutes is None else max_minutes * 60
     if progressed.step and progressed.seconds >= stop_after:
         return progressed
@@ -217,7 +219,8 @@ def fit(
                 run.save_weights("best")
             save(out, run.method, optimizer, schedule, progressed)
         progress.update(progressed.step, row)
-        if stop:
+        if stop and progressed.step < settings.steps:
+            progress.say(f"stopped by max-minutes at step {progressed.step} of {settings.steps}")
             break
     log.close()
     return progressed

@@ -39,7 +39,7 @@ def test_images_too_small_to_pool() -> None:
 
 def test_initialisation_is_mamls() -> None:
     backbone = conv4(channels=64)
-    second: Any = backbone.blocks[3]
+    second: Any = backbone.blocks[4]
     bound = (6 / (64 * 9 + 64 * 9)) ** 0.5
     assert second.weight.abs().max() <= bound
     assert second.weight.abs().max() > 0.95 * bound

@@ -198,7 +198,7 @@ def write_bad(path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bad_pictures(photos: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = photos / "bird3" / "9.png"
     write_bad(bad, kind, monkeypatch)
-    with pytest.raises(HandfulError, match=r"bird3/9.png is no readable picture \(.+\); .*without it by --skip-bad"):
+    with pytest.raises(HandfulError, match=r"bird3/9.png is no readable picture \(.+\); .*--skip-bad"):
         folder(photos, image_size=8)
     store = folder(photos, image_size=8, skip_bad=True)
     assert len(store.images) == 30

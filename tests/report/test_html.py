@@ -195,7 +195,7 @@ def test_runs_on_the_same_tasks_share_a_column_and_are_paired(tmp_path: Path) ->
     base = result()
     shift = np.random.default_rng(1).normal(0.01, 0.02, 600)
     better = np.array(base["per_task"]) + shift
-    other = result(per_task=better.tolist(), mean=0.9768, transductive=False, norm_stats="running")
+    other = result(per_task=better.tolist(), mean=0.9768)
     runs = [
         make_run(tmp_path / "a", base, result(task_hash="ffff", mean=0.4)),
         make_run(tmp_path / "b", other),
@@ -206,12 +206,20 @@ def test_runs_on_the_same_tasks_share_a_column_and_are_paired(tmp_path: Path) ->
     assert f"b − a {mean:+.2f} ± {ci:.2f} points" in page.text
     assert "c − a" not in page.text
     assert "a 96.7 ± 0.4 % transductive 40.0 ± 0.4 % transductive" in page.text
-    assert "b 97.7 ± 0.4 % inductive not measured" in page.text
+    assert "b 97.7 ± 0.4 % transductive not measured" in page.text
     assert "c not measured not measured" in page.text
     assert "do not compare them" in page.text
     assert page.text.count("Paired differences on tasks") == 1
     assert len(page.pictures) == 2  # forest and adaptation; the runs have no plots
     assert all(struct.unpack(">II", picture[16:24])[0] > 500 for picture in page.pictures)
+
+
+def test_transductive_and_inductive_results_are_never_subtracted(tmp_path: Path) -> None:
+    inductive = result(transductive=False, norm_stats="support")
+    runs = [make_run(tmp_path / "a", result()), make_run(tmp_path / "b", inductive)]
+    page = Page(write_report(runs, tmp_path / "r.html"))
+    assert "Paired differences on tasks" not in page.text
+    assert "b − a" not in page.text
 
 
 def test_runs_on_different_tasks_are_not_compared(tmp_path: Path) -> None:

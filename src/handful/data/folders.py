@@ -135,8 +135,8 @@ def load_image(path: Path, image_shape: tuple[int, int, int]) -> NDArray[np.uint
             pixels = np.asarray(fitted).reshape(height, width, channels)
     except Exception as error:  # Pillow's decoders raise nearly anything for damaged bytes
         raise HandfulError(
-            f"{path} is no readable picture ({str(error) or type(error).__name__}); remove it, or build "
-            "the data set without it by --skip-bad."
+            f"{path} is no readable picture ({str(error) or type(error).__name__}); mend it or remove it "
+            "(`handful data build --skip-bad` leaves it out of a data set)."
         ) from error
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 

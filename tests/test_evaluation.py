@@ -14,13 +14,13 @@ from handful.data import load
 from handful.data.store import ImageStore
 from handful.errors import HandfulError
 from handful.evaluation import evaluate_method, interval, percent
-from handful.methods import MAML
+from handful.methods import MAML, GradientBased
 from handful.recipe import Protocol
 
 PROTOCOL = Protocol(way=3, shot=1, query=2, tasks=45)
 
 
-def made(store: ImageStore, seed: int = 0) -> MAML:
+def made(store: ImageStore, seed: int = 0) -> GradientBased:
     torch.manual_seed(seed)
     method = MAML(conv4(channels=8, image_shape=store.image_shape, downsample="stride"), inner_steps=2)
     method.attach_head(3)

@@ -106,9 +106,12 @@ def evaluate(
     tasks: Annotated[int | None, typer.Option(min=2)] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Draws the tasks.")] = None,
     inner_steps: Annotated[int | None, typer.Option(min=0)] = None,
+    norm_stats: Annotated[
+        str | None, typer.Option(help="Whose batch-norm statistics: batch, support, support+1, running or per_step.")
+    ] = None,
     inductive: Annotated[
         bool,
-        typer.Option("--inductive", help="Batch-norm statistics of the support set: queries judged one by one."),
+        typer.Option("--inductive", help="Short for --norm-stats support: queries judged one by one."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -116,6 +119,8 @@ def evaluate(
     from handful.evaluation import evaluate as score
     from handful.run import Run
 
+    if inductive and norm_stats not in (None, "support"):
+        raise HandfulError(f"--inductive is --norm-stats support, and --norm-stats says {norm_stats!r}; leave out one.")
     opened = Run.open(run, data)
     result = score(
         opened,
@@ -126,7 +131,7 @@ def evaluate(
         tasks=tasks,
         seed=seed,
         inner_steps=inner_steps,
-        norm_stats="support" if inductive else None,
+        norm_stats="support" if inductive else norm_stats,  # type: ignore[arg-type]  # checked where it is used
     )
     path = result.save(run)
     show(json.loads(result.to_json()), as_json, f"{result}\nwritten to {path}")

@@ -44,6 +44,10 @@ class Method(nn.Module, ABC):
     def fit(self, support_x: Tensor, support_y: Tensor, inner_steps: int | None = None) -> nn.Module:
         """An ordinary network in eval mode, for one support set: images [n, C, H, W], targets [n]."""
 
+    def learned_rates(self) -> dict[str, Tensor]:
+        """Inner step sizes that were learned: parameter name -> [], [S] or the parameter's shape; empty if none."""
+        return {}
+
     @property
     def backbone(self) -> nn.Module:
         """The backbone."""

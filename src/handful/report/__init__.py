@@ -12,15 +12,18 @@ from handful.report.plots import (
     save,
     task_histogram,
 )
+from handful.report.rates import draw_step_sizes, step_sizes
 from handful.report.task import draw_task
 
 __all__ = [
     "adaptation_curve",
     "contact_sheet",
+    "draw_step_sizes",
     "draw_task",
     "forest",
     "learning_curve",
     "save",
+    "step_sizes",
     "task_histogram",
     "write_report",
     "write_run_plots",

@@ -33,6 +33,7 @@ PICTURES = {  # in the order of the page
     "contact_sheet": "One task: the pictures it was learned from, and how the others were named",
     "task_histogram": "Every task of the evaluation, with the floors",
     "adaptation_curve": "The same tasks after each inner step",
+    "step_sizes": "The step sizes that were learned for the inner loop, a row a parameter tensor",
     "learning_curve": "Training, and the validation that chose the weights",
 }
 NORM_STATS = {

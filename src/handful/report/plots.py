@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from handful.errors import HandfulError
 from handful.evaluation import interval
 from handful.report import wording
+from handful.report.rates import step_sizes
 from handful.report.sheet import contact_sheet
 from handful.report.style import BLUE, GREEN, INK, MUTED, SERIES, SKY, Floats, as_floats, png, save, styled
 
@@ -31,6 +32,7 @@ __all__ = [
     "learning_curve",
     "png",
     "save",
+    "step_sizes",
     "task_histogram",
 ]
 

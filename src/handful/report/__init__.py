@@ -3,7 +3,7 @@
 Importing this room imports matplotlib; the rest of the package imports it inside the function that needs it.
 """
 
-from handful.report.html import write_report, write_run_plots
+from handful.report.html import write_comparison, write_report, write_run_plots
 from handful.report.plots import (
     adaptation_curve,
     contact_sheet,
@@ -25,6 +25,7 @@ __all__ = [
     "save",
     "step_sizes",
     "task_histogram",
+    "write_comparison",
     "write_report",
     "write_run_plots",
 ]

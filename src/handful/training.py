@@ -136,7 +136,7 @@ def main(
 
 def conclude(run: Run, protocols: list[Protocol], progress: Progress) -> list[Result]:
     """Score the test tasks of every protocol, and draw the report."""
-    from handful.report import draw_task, write_report, write_run_plots  # matplotlib, only now
+    from handful.report import draw_step_sizes, draw_task, write_report, write_run_plots  # matplotlib, only now
 
     results = []
     for protocol in protocols:
@@ -147,6 +147,7 @@ def conclude(run: Run, protocols: list[Protocol], progress: Progress) -> list[Re
         result.save(run.folder)
     write_run_plots(run.folder)
     draw_task(run, max(protocols, key=lambda protocol: protocol.query))
+    draw_step_sizes(run)
     write_report([run.folder], run.folder / "report.html")
     return results
 

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handful.episodes import Episode
-from handful.methods import MAML
+from handful.methods import MAML, GradientBased
 from handful.runtime import environment, keep_freed_memory
 
 TASKS, WAY, SHOT, QUERY, STEPS = 8, 5, 1, 15, 5
@@ -94,7 +94,9 @@ def plain_second_order_step(weights: list[Tensor], optimizer: torch.optim.Optimi
     optimizer.step()
 
 
-def handful_step(method: MAML, optimizer: torch.optim.Optimizer, episode: Episode, every_step: bool = False) -> None:
+def handful_step(
+    method: GradientBased, optimizer: torch.optim.Optimizer, episode: Episode, every_step: bool = False
+) -> None:
     """Handful's step; with `every_step` the accuracy after every inner step as well."""
     optimizer.zero_grad()
     method(episode).loss.backward()

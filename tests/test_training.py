@@ -102,10 +102,10 @@ def test_what_a_run_leaves_behind(recipe_file: Path, tmp_path: Path) -> None:
 def test_learned_step_sizes_are_drawn_and_are_on_the_page(
     recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def learned_rates(method: MAML) -> dict[str, torch.Tensor]:
+    def learned_rates(method: GradientBased) -> dict[str, torch.Tensor]:
         return {name: value.new_tensor(0.4) for name, value in method.network.named_parameters()}
 
-    monkeypatch.setattr(MAML, "learned_rates", learned_rates)
+    monkeypatch.setattr(GradientBased, "learned_rates", learned_rates)
     train_recipe(load_recipe(str(recipe_file), ["train.steps=4"]), tmp_path / "run", quiet=True)
     assert (tmp_path / "run" / "plots" / "step_sizes.png").is_file()
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")

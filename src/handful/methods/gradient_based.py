@@ -48,7 +48,7 @@ class GradientBased(Method):
     means instead of a learned one; first_order_steps: outer steps in which the inner gradients are taken for
     constants (inf: first-order MAML); norm_stats: whose batch-norm statistics (`TaskForward`); per_step_norm: batch
     norm of its own for every inner step, not adapted (`PerStepNorm`); fast_ops: closed second derivatives; backprop:
-    keep the graph of all inner steps or rebuild one at a time (`adapt`); inner_batch: support images of an inner
+    keep the graph of all inner steps, or rebuild one at a time (`adapt`), or what fits the memory; inner_batch: support images of an inner
     step, taken in turn without replacement, all if None.
     """
 
@@ -72,7 +72,7 @@ class GradientBased(Method):
         if inner_steps < 1:
             raise HandfulError(f"inner_steps is {inner_steps}, but an inner loop needs at least 1 step to learn from.")
         self.network = nn.Sequential(OrderedDict(backbone=backbone))
-        self.optimizer = optimizer
+        self.optimizer: InnerOptimizer = optimizer
         self.inner_steps = inner_steps
         self.objective: Objective = objective or QueryLoss()
         self.adapted = tuple(adapted)
@@ -81,7 +81,8 @@ class GradientBased(Method):
         self.norm_stats: NormStats = norm_stats
         self.norms = PerStepNorm(self.network, inner_steps) if per_step_norm else None
         self.fast_ops = fast_ops
-        self.backprop: Backprop = backprop
+        self.wanted_backprop: Backprop = backprop
+        self.backprop = "recompute" if backprop == "recompute" else "graph"
         self.inner_batch = inner_batch
         self.foldable = True  # until the network proves otherwise
         if prototype_head:
@@ -116,6 +117,11 @@ class GradientBased(Method):
         """Number of classes that a learned head can tell apart."""
         head: Any = self.network.get_submodule("head")
         return int(head.out_features)
+
+    @property
+    def backprops(self) -> tuple[str, ...]:
+        """As wanted; `auto` leaves both."""
+        return ("graph", "recompute") if self.wanted_backprop == "auto" else (self.wanted_backprop,)
 
     @property
     def first_order(self) -> bool:

@@ -31,6 +31,12 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.problem: Problem = Classification()  # the data's problem, once it is known
         self.outer_step = 0  # how far meta-training is
+        self.backprop = "graph"  # how the outer gradient goes back through the inner loop
+
+    @property
+    def backprops(self) -> tuple[str, ...]:
+        """The ways back that may be chosen by the memory they need, the fastest first."""
+        return ("graph",)
 
     @abstractmethod
     def attach_head(self, outputs: int) -> None:

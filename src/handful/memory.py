@@ -1,0 +1,131 @@
+"""How much memory a step takes, and how many tasks fit into it at a time.
+
+Memory is not guessed: a step of one task is run under the profiler of torch's allocator, with one and with two inner
+steps, and once with two tasks.  What is alive at the peak is a + tasks * (b + inner steps * c), which the three
+measurements settle.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from handful.episodes import Episode
+from handful.errors import HandfulError
+from handful.methods import Method
+
+GIB = 2**30
+SHARE = 0.7  # of the free memory that a step may take if nothing is said
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a step of `tasks` tasks is taken: `chunk` tasks at a time, the way back by `backprop`; `peak` in bytes."""
+
+    tasks: int
+    chunk: int
+    backprop: str
+    peak: int
+    budget: int
+
+    def __str__(self) -> str:
+        once = "at once" if self.chunk >= self.tasks else f"{self.chunk} at a time"
+        kept = "recomputing inner steps on the way back" if self.backprop == "recompute" else "keeping their graph"
+        peak, budget = self.peak / GIB, self.budget / GIB
+        return f"{self.tasks} tasks a step, {once}, {kept}: about {peak:.2f} GiB of {budget:.1f}"
+
+
+def plan(method: Method, draw: Callable[[int], Episode], tasks: int, memory_gib: float | None) -> Plan:
+    """The fastest way to take a step of so many tasks within `memory_gib`, by default a share of what is free.
+
+    draw: number of tasks -> that many tasks, as the training draws them.  Sets the method's `backprop`.
+    Raises HandfulError if not even one task fits.
+    """
+    budget = int(memory_gib * GIB) if memory_gib else int(SHARE * free_memory(method.device))
+    needed = []
+    for backprop in method.backprops:
+        method.backprop = backprop
+        once, more = step_peak(method, draw)
+        chunk = tasks if more == 0 else min(tasks, int((budget - once) // more))
+        if chunk >= 1:
+            return Plan(tasks, chunk, backprop, int(once + chunk * more), budget)
+        needed.append(once + more)
+    raise HandfulError(
+        f"A step of one task needs {min(needed) / GIB:.2f} GiB, but train.memory_gib allows {budget / GIB:.2f}"
+        f"{'' if memory_gib else f' ({SHARE:.0%} of what is free)'}; raise it, or lower shot, query or inner_steps."
+    )
+
+
+def step_peak(method: Method, draw: Callable[[int], Episode]) -> tuple[float, float]:
+    """Bytes of a training step, as (once, for each task)."""
+
+    def measured(tasks: int, inner_steps: int) -> int:
+        method.inner_steps = inner_steps
+        episode = draw(tasks).to(method.device)
+        return peak_bytes(lambda: method(episode).loss.backward(), method.device)
+
+    steps, buffers = method.inner_steps, {name: value.clone() for name, value in method.named_buffers()}
+    drawn, outer = torch.get_rng_state(), method.outer_step
+    method.outer_step = 2**62  # after any annealing: the order of derivatives that it ends with
+    try:
+        few = min(steps, 2)
+        one, two, pair = measured(1, 1), measured(1, few), measured(2, 1)
+    finally:
+        method.inner_steps, method.outer_step = steps, outer
+        method.zero_grad(set_to_none=True)
+        method.load_state_dict(buffers, strict=False)  # nothing was learned by this
+        torch.set_rng_state(drawn)
+    a_step = max(two - one, 0)
+    a_task = max(pair - one - a_step, 0)
+    return max(one - a_step - a_task, 0), a_task + steps * a_step
+
+
+def peak_bytes(work: Callable[[], Any], device: torch.device) -> int:
+    """The most memory that torch's allocator holds for `work` at any moment, beyond what it held before."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        return torch.cuda.max_memory_allocated(device) - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would announce itself on standard error
+    with torch.autograd.profiler.profile(profile_memory=True) as profile:
+        work()
+    events: Any = profile.kineto_results
+    changes = sorted((event.start_ns(), event.nbytes()) for event in events.events() if event.name() == "[memory]")
+    held = peak = 0
+    for _, change in changes:
+        held += change
+        peak = max(peak, held)
+    return peak
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be had: of the GPU, or of the machine or the container around this process."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    limits = [_available(), _left_in_container()]
+    return min(limit for limit in limits if limit is not None)
+
+
+def _available() -> int:
+    """What the system says can be had without swapping."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        return 4 * GIB  # not Linux: what any machine has
+
+
+def _left_in_container() -> int | None:
+    """What a control group leaves, if it sets a limit."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / name).read_text(encoding="ascii") for name in ("memory.max", "memory.current"))
+        return None if limit.strip() == "max" else int(limit) - int(used)
+    except (OSError, ValueError):
+        return None

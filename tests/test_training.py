@@ -299,7 +299,7 @@ def test_python_interface(store: ImageStore, tmp_path: Path) -> None:
     )
     result = hf.evaluate(run, store.test, way=3, shot=2, tasks=10)
     assert (result.tasks, result.shot) == (10, 2)
-    assert "% (95 % over 10 tasks, 3-way 2-shot, 2 query a class, transductive; floors: chance 33.3 %" in str(result)
+    assert "% (95 % over 10 tasks, 3-way 2-shot, 2 queries a class, transductive; floors: chance 33.3 %" in str(result)
     written = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text(encoding="utf-8"))
     assert written["backbone"]["channels"] == 8
     assert written["train"]["way"] == 3

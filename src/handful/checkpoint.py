@@ -31,7 +31,7 @@ class Progressed:
     step: int = 0
     seconds: float = 0.0
     best_step: int = 0
-    best_score: float = -math.inf
+    best_score: float = math.nan  # until the first validation
 
 
 def claim(out: Path, recipe: Recipe, fresh: bool) -> None:

@@ -148,8 +148,8 @@ def compare(
 
     from handful.comparison import compare as paired
     from handful.evaluation import evaluate as score
-    from handful.report.wording import measured
     from handful.run import Run
+    from handful.wording import measured
 
     if len(set(runs)) < 2:
         raise HandfulError(f"compare needs at least 2 different runs, not {len(set(runs))}.")
@@ -168,8 +168,9 @@ def compare(
     }
     differences = paired(results)
     lines = [f"{name}: {result}" for name, result in results.items()]
+    metric = next(iter(results.values())).metric
     lines += [
-        f"{d.label}: {measured(d.mean, d.ci95, signed=True)} (95 % over {d.tasks} paired tasks)" for d in differences
+        f"{d.label}: {measured(d.mean, d.ci95, metric, signed=True)} (95 % over {d.tasks} paired tasks)" for d in differences
     ]
     value = {
         "results": [
@@ -198,11 +199,11 @@ def fit(
     counts = ", ".join(f"{name} ({count})" for name, count in model.card.support.items())
     text = f"{out}: {len(model.card.classes)} classes: {counts}"
     if model.card.accuracy:
-        from handful.evaluation import percent
+        from handful.wording import measured
 
         found = model.card.accuracy
         text += (
-            f"\nSuch models score {percent(found['mean'], found['ci95'])} on {found['tasks']} {found['way']}-way "
+            f"\nSuch models score {measured(found['mean'], found['ci95'])} on {found['tasks']} {found['way']}-way "
             f"{found['shot']}-shot test tasks of {found['data']} (inductive: each picture judged by itself)."
         )
     show(model.card.model_dump(), as_json, text)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from handful import wording
 from handful.data.store import ClassSplit
 from handful.episodes import EpisodeSampler
 from handful.files import write_text
@@ -57,14 +58,18 @@ class Result:
 
     def __str__(self) -> str:
         mode = "transductive" if self.transductive else "inductive"
-        floors = ", ".join(f"{name} {100 * floor['mean']:.1f} %" for name, floor in self.floors.items())
+        means = {name: floor["mean"] for name, floor in self.floors.items()}
+        floors = ", ".join(f"{name} {wording.measured(mean, metric=self.metric)}" for name, mean in means.items())
         text = (
-            f"{self.metric} {percent(self.mean, self.ci95)} (95 % over {self.tasks} tasks, {self.way}-way "
-            f"{self.shot}-shot, {self.query} query a class, {mode}; floors: {floors}; tasks {self.task_hash})"
+            f"{wording.name(self.metric)} {wording.measured(self.mean, self.ci95, self.metric)} (95 % over "
+            f"{self.tasks} tasks, {wording.protocol(self.way, self.shot, self.query)}, {mode}; floors: {floors}; "
+            f"tasks {self.task_hash})"
         )
-        best = max(self.floors, key=lambda name: self.floors[name]["mean"], default=None)
-        if best and self.mean - self.ci95 <= self.floors[best]["mean"]:
-            text += f"\nThis is not clearly above the floor {best!r}."
+        lower = wording.lower_is_better(self.metric)
+        best = (min if lower else max)(means, key=means.__getitem__, default=None)
+        nearest = self.mean + self.ci95 if lower else self.mean - self.ci95  # the end of the interval by the floor
+        if best and not wording.better(nearest, means[best], self.metric):
+            text += f"\nThis is not clearly {'below' if lower else 'above'} the floor {best!r}."
         return f"{text}\n{self.note}" if self.note else text
 
     @property
@@ -84,11 +89,6 @@ class Result:
         path = folder / "eval" / self.file_name
         write_text(path, self.to_json())
         return path
-
-
-def percent(mean: float, ci95: float) -> str:
-    """`96.7 ± 0.4 %`."""
-    return f"{100 * mean:.1f} ± {100 * ci95:.1f} %"
 
 
 def interval(values: NDArray[np.float64]) -> NDArray[np.float64]:

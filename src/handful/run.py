@@ -19,7 +19,7 @@ from handful.recipe import DataRecipe, Recipe, parse
 from handful.registry import build
 from handful.runtime import environment
 
-METRICS = ("step", "seconds", "loss", "accuracy", "lr", "val_mean", "val_ci95")  # the columns of metrics.csv
+METRICS = ("step", "seconds", "loss", "score", "lr", "val_mean", "val_ci95")  # the columns of metrics.csv
 WRITTEN = (
     "recipe.yaml",
     "environment.json",

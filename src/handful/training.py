@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 from torch.utils.data import DataLoader, Dataset
 
+from handful import wording
 from handful.backbones import BACKBONES
 from handful.checkpoint import Log, Progressed, claim, resume, save
 from handful.data.store import ImageStore
@@ -124,7 +125,7 @@ def main(
     write_text(out / "environment.json", json.dumps({**environment(), "freed_memory_kept": kept}, indent=1))
     write_text(out / "split.json", json.dumps(describe_split(data), ensure_ascii=False, indent=1))
     run = Run(out, recipe, method, data)
-    with Progress(recipe.name, settings.steps, quiet=quiet) as progress:
+    with Progress(recipe.name, settings.steps, method.problem.metric, quiet) as progress:
         progressed = fit(Fabric(devices=1), run, tasks, protocols[0], max_minutes, progress)
         run.load_weights("best")
         results = conclude(run, protocols, progress)
@@ -200,7 +201,7 @@ def fit(
             "step": progressed.step,
             "seconds": round(spent + time.perf_counter() - started, 2),
             "loss": sum(losses) / len(losses),
-            "accuracy": sum(scores) / len(scores),
+            "score": sum(scores) / len(scores),
             "lr": optimizer.param_groups[0]["lr"],
         }
         losses, scores = [], []
@@ -208,7 +209,7 @@ def fit(
             protocol = validation.model_copy(update={"tasks": settings.validation_tasks})
             result = evaluate_method(run.method, run.data.val, protocol, seed=run.recipe.seed)
             row |= {"val_mean": result.mean, "val_ci95": result.ci95}
-            if result.mean > progressed.best_score:
+            if wording.better(result.mean, progressed.best_score, result.metric):
                 progressed.best_score, progressed.best_step = result.mean, progressed.step
                 run.save_weights("best")
         progressed.seconds = spent + time.perf_counter() - started

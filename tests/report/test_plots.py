@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from handful import wording
 from handful.errors import HandfulError
-from handful.report import plots, sheet, wording
+from handful.report import plots, sheet
 from handful.report.style import RIGHT, WRONG
 
 

@@ -18,9 +18,10 @@ import numpy as np
 import yaml
 from markupsafe import Markup
 
+from handful import wording
 from handful.comparison import Difference, paired_differences
 from handful.files import write_text
-from handful.report import plots, wording
+from handful.report import plots
 from handful.report.run_files import Evaluation, RunFiles, read_run
 
 METRICS = {
@@ -181,13 +182,8 @@ def _setting(result: Evaluation) -> str:
     """`600 tasks from the test split of omniglot, 5-way 1-shot, 15 queries a class`."""
     where = " of ".join(filter(None, [f"the {result.split} split" if result.split else "", result.data]))
     parts = [wording.count(result.tasks, "task") + (f" from {where}" if where else "")]
-    if result.way and result.shot:
-        parts.append(f"{result.way}-way {result.shot}-shot")
-    elif result.shot:
-        parts.append(f"{result.shot}-shot")
-    if result.query:
-        parts.append(f"{result.query} {'query' if result.query == 1 else 'queries'} a class")
-    return ", ".join(parts)
+    parts.append(wording.protocol(result.way, result.shot, result.query))
+    return ", ".join(filter(None, parts))
 
 
 def _reading(result: Evaluation) -> tuple[str, str]:

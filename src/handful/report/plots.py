@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from handful import wording
 from handful.errors import HandfulError
 from handful.evaluation import interval
-from handful.report import wording
 from handful.report.sheet import contact_sheet
 from handful.report.style import BLUE, GREEN, INK, MUTED, SERIES, SKY, Floats, as_floats, png, save, styled
 

@@ -22,7 +22,7 @@ PROTOCOL = Protocol(way=3, shot=1, query=2, tasks=45)
 
 def made(store: ImageStore, seed: int = 0) -> MAML:
     torch.manual_seed(seed)
-    method = MAML(conv4(channels=8, image_shape=store.image_shape, downsample="stride"), inner_steps=2)
+    method = MAML(conv4(channels=8, input_shape=store.input_shape, downsample="stride"), inner_steps=2)
     method.attach_head(3)
     return method
 

@@ -100,9 +100,9 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     data: Annotated[str | None, typer.Option(help="Folder of the data's source, if it has moved.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    way: Annotated[int | None, typer.Option(min=2)] = None,
+    way: Annotated[int | None, typer.Option(min=1)] = None,
     shot: Annotated[int | None, typer.Option(min=1)] = None,
-    query: Annotated[int | None, typer.Option(min=1, help="Query images a class.")] = None,
+    query: Annotated[int | None, typer.Option(min=1, help="Queries a class.")] = None,
     tasks: Annotated[int | None, typer.Option(min=2)] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Draws the tasks.")] = None,
     inner_steps: Annotated[int | None, typer.Option(min=0)] = None,
@@ -135,7 +135,7 @@ def evaluate(
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is the baseline.")],
-    way: Annotated[int | None, typer.Option(min=2)] = None,
+    way: Annotated[int | None, typer.Option(min=1)] = None,
     shot: Annotated[int | None, typer.Option(min=1)] = None,
     query: Annotated[int | None, typer.Option(min=1)] = None,
     tasks: Annotated[int | None, typer.Option(min=2)] = None,
@@ -170,7 +170,8 @@ def compare(
     lines = [f"{name}: {result}" for name, result in results.items()]
     metric = next(iter(results.values())).metric
     lines += [
-        f"{d.label}: {measured(d.mean, d.ci95, metric, signed=True)} (95 % over {d.tasks} paired tasks)" for d in differences
+        f"{d.label}: {measured(d.mean, d.ci95, metric, signed=True)} (95 % over {d.tasks} paired tasks)"
+        for d in differences
     ]
     value = {
         "results": [
@@ -269,9 +270,10 @@ def list_parts(
 
         names = first_lines(BACKBONES)
     elif kind == "datasets":
-        from handful.data import READERS
+        from handful.data import FAMILIES, READERS
 
         names = {name: reader.about for name, reader in READERS.items()}
+        names |= {name: family.about for name, family in FAMILIES.items()}
     elif kind == "recipes":
         from handful.recipe import SHIPPED, shipped_recipes
 

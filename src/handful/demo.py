@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from handful.data.store import ClassSplit, new_folder
+from handful.data.store import ClassSplit, ImageStore, new_folder
 from handful.episodes import EpisodeSampler
 from handful.model import fit
 from handful.recipe import load_recipe
@@ -23,6 +23,7 @@ def run_demo(out: Path, max_minutes: float, fresh: bool = False) -> Run:
     """Build the data, meta-train, evaluate; then fit on five drawings of unseen characters and name seventy-five."""
     started = time.perf_counter()
     run, _ = train_recipe(load_recipe(RECIPE, CHANGES), out / "run", max_minutes=max_minutes, fresh=fresh)
+    assert isinstance(run.data, ImageStore)
     support, query = write_task(run.data.test, out / "task", seed=run.recipe.seed)
     model = fit(support, run)
     model.save(out / "model")

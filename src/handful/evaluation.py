@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from handful import wording
-from handful.data.store import ClassSplit
-from handful.episodes import EpisodeSampler
+from handful.data.dataset import Split
+from handful.episodes import Sampler
 from handful.files import write_text
 from handful.inner_loop import NormStats
 from handful.methods import Method
@@ -99,7 +100,7 @@ def interval(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def evaluate(
     run: Run,
-    split: ClassSplit | None = None,
+    split: Split | None = None,
     *,
     way: int | None = None,
     shot: int | None = None,
@@ -124,7 +125,7 @@ def evaluate(
 
 
 def evaluate_method(
-    method: Method, split: ClassSplit, protocol: Protocol, *, seed: int = 0, run: dict[str, Any] | None = None
+    method: Method, split: Split, protocol: Protocol, *, seed: int = 0, run: dict[str, Any] | None = None
 ) -> Result:
     """Score a method on the first `protocol.tasks` tasks that `seed` draws from a split.
 
@@ -134,8 +135,9 @@ def evaluate_method(
     keep_freed_memory()
     started = time.perf_counter()
     norm_stats: NormStats = protocol.norm_stats or method.norm_stats
+    normalises = any(isinstance(module, _BatchNorm) for module in method.modules())
     inner_steps = method.inner_steps if protocol.inner_steps is None else protocol.inner_steps
-    sampler = EpisodeSampler(split, protocol.way, protocol.shot, protocol.query, seed)
+    sampler = method.problem.sampler(split, protocol.way, protocol.shot, protocol.query, seed)
     method.attach_head(method.problem.outputs(protocol.way))
     scores, floors = score_tasks(method, sampler, protocol.tasks, inner_steps, norm_stats)
     means, widths = scores.mean(1), interval(scores)
@@ -143,7 +145,7 @@ def evaluate_method(
         problem=method.problem.name,
         method=_name(method),
         backbone=_name(method.backbone),
-        data=split.store.name,
+        data=split.data.name,
         split=split.name,
         metric=method.problem.metric,
         mean=float(means[-1]),
@@ -154,21 +156,21 @@ def evaluate_method(
         query=protocol.query,
         seed=seed,
         task_hash=sampler.task_hash(protocol.tasks),
-        norm_stats=norm_stats,
-        transductive=norm_stats == "batch",
+        norm_stats=norm_stats if normalises else "none",
+        transductive=normalises and norm_stats == "batch",
         inner_steps=inner_steps,
         by_inner_step=means.tolist(),
         by_inner_step_ci95=widths.tolist(),
         floors={name: {"mean": float(v.mean()), "ci95": float(interval(v))} for name, v in floors.items()},
         seconds=round(time.perf_counter() - started, 2),
-        note=split.store.info.get("note"),
+        note=split.data.info.get("note"),
         run=run or {},
         per_task=scores[-1].tolist(),
     )
 
 
 def score_tasks(
-    method: Method, sampler: EpisodeSampler, tasks: int, inner_steps: int, norm_stats: NormStats
+    method: Method, sampler: Sampler, tasks: int, inner_steps: int, norm_stats: NormStats
 ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
     """Scores [S+1, tasks] after every inner step, and the floors' scores [tasks] on the same tasks."""
     scores: list[torch.Tensor] = []

@@ -21,7 +21,7 @@ Registry = dict[str, type[nn.Module]]
 BACKBONES: Registry = {}
 METHODS: Registry = {}
 # Arguments that no recipe sets: other parts, and what the data decides.
-HANDED_IN = ("backbone", "image_shape", "problem")
+HANDED_IN = ("backbone", "input_shape")
 
 
 def part(registry: Registry, name: str) -> Callable[[Part], Part]:

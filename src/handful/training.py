@@ -23,16 +23,17 @@ from torch.utils.data import DataLoader, Dataset
 from handful import wording
 from handful.backbones import BACKBONES
 from handful.checkpoint import Log, Progressed, claim, resume, save
-from handful.data.store import ImageStore
-from handful.episodes import Episode, EpisodeSampler
+from handful.data import Data
+from handful.episodes import Episode, Sampler
 from handful.errors import HandfulError
 from handful.evaluation import Result, evaluate_method
 from handful.files import write_text
 from handful.methods import METHODS, Method
+from handful.problems import problem_of
 from handful.progress import Progress
 from handful.recipe import Protocol, Recipe, TrainRecipe, make_recipe
 from handful.registry import build
-from handful.run import Run, check_split, describe_split, is_run, open_data
+from handful.run import Run, check_split, is_run, open_data
 from handful.runtime import environment, keep_freed_memory
 
 ROWS_PER_VALIDATION = 10
@@ -41,7 +42,7 @@ ROWS_PER_VALIDATION = 10
 class EpisodeBatches(Dataset[Episode]):
     """Item i is the batch of tasks of step i, so any number of loading processes yields the same tasks."""
 
-    def __init__(self, sampler: EpisodeSampler, tasks: int) -> None:
+    def __init__(self, sampler: Sampler, tasks: int) -> None:
         self.sampler = sampler
         self.tasks = tasks
 
@@ -55,14 +56,14 @@ def train_recipe(
     """Train as a recipe says and score its protocols; resumes where `out` stopped."""
     data = open_data(recipe.data)
     torch.manual_seed(recipe.seed)
-    backbone = build("backbone", BACKBONES, recipe.backbone.spec(), image_shape=data.image_shape)
+    backbone = build("backbone", BACKBONES, recipe.backbone.spec(), input_shape=data.input_shape)
     method = build("method", METHODS, recipe.method.spec(), backbone=backbone)
     return main(recipe, method, data, out, max_minutes=max_minutes, fresh=fresh, quiet=quiet)
 
 
 def train(
     method: Method,
-    data: ImageStore,
+    data: Data,
     *,
     out: str | Path,
     seed: int = 0,
@@ -72,7 +73,7 @@ def train(
     quiet: bool = False,
     **settings: Any,
 ) -> Run:
-    """Meta-train a method on a store; resumes where `out` stopped.
+    """Meta-train a method on a data set; resumes where `out` stopped.
 
     settings: the keys of a recipe's `train` section (way, shot, query, steps, ...); evaluate: those of `evaluate`.
     A backbone of your own is trained like any other; later, hand it to `Run.open(folder, backbone=...)`.
@@ -83,7 +84,7 @@ def train(
         {
             "name": out.name,
             "seed": seed,
-            "data": data_recipe(data),
+            "data": data.recipe(),
             **{kind: getattr(part, "spec", {"name": type(part).__name__}) for kind, part in parts.items()},
             "train": settings,
             "evaluate": evaluate or {},
@@ -93,27 +94,21 @@ def train(
     return run
 
 
-def data_recipe(data: ImageStore) -> dict[str, Any]:
-    """The `data` section that opens this store again."""
-    built = dict(data.info.get("options", {}))
-    built["split_seed"] = built.pop("seed", 0)
-    return {"name": data.name, "root": data.info.get("source"), "rotations": data.rotations == 4, **built}
-
-
 def main(
-    recipe: Recipe, method: Method, data: ImageStore, out: Path, *, max_minutes: float | None, fresh: bool, quiet: bool
+    recipe: Recipe, method: Method, data: Data, out: Path, *, max_minutes: float | None, fresh: bool, quiet: bool
 ) -> tuple[Run, list[Result]]:
     """Prepare the run folder, train, evaluate, and draw the report."""
     kept = keep_freed_memory()
     settings, protocols = recipe.train, recipe.protocols()
-    tasks = EpisodeSampler(data.train, settings.way, settings.shot, settings.query, recipe.seed, settings.augment)
+    problem = method.problem = problem_of(data)
+    tasks = problem.sampler(data.train, settings.way, settings.shot, settings.query, recipe.seed, settings.augment)
     for protocol in protocols:  # refuse what cannot be evaluated before training for hours
         for split in (data.val, data.test):
-            EpisodeSampler(split, protocol.way, protocol.shot, protocol.query)
-    shape = getattr(method.backbone, "image_shape", data.image_shape)
-    if tuple(shape) != data.image_shape:
+            problem.sampler(split, protocol.way, protocol.shot, protocol.query)
+    shape = getattr(method.backbone, "input_shape", data.input_shape)
+    if tuple(shape) != data.input_shape:
         raise HandfulError(
-            f"The backbone takes images {list(shape)}, but those of {data.name!r} are {list(data.image_shape)}."
+            f"The backbone takes inputs {list(shape)}, but those of {data.name!r} are {list(data.input_shape)}."
         )
     torch.manual_seed(recipe.seed)
     method.attach_head(method.problem.outputs(settings.way))
@@ -123,7 +118,7 @@ def main(
         check_split(out, data)
     write_text(out / "recipe.yaml", recipe.to_yaml())
     write_text(out / "environment.json", json.dumps({**environment(), "freed_memory_kept": kept}, indent=1))
-    write_text(out / "split.json", json.dumps(describe_split(data), ensure_ascii=False, indent=1))
+    write_text(out / "split.json", json.dumps(data.describe(), ensure_ascii=False, indent=1))
     run = Run(out, recipe, method, data)
     with Progress(recipe.name, settings.steps, method.problem.metric, quiet) as progress:
         progressed = fit(Fabric(devices=1), run, tasks, protocols[0], max_minutes, progress)
@@ -155,7 +150,7 @@ def conclude(run: Run, protocols: list[Protocol], progress: Progress) -> list[Re
 def fit(
     fabric: Fabric,
     run: Run,
-    tasks: EpisodeSampler,
+    tasks: Sampler,
     validation: Protocol,
     max_minutes: float | None,
     progress: Progress,

@@ -13,7 +13,7 @@ from handful.methods import MAML
 
 def made(store: ImageStore, **options: object) -> MAML:
     torch.manual_seed(0)
-    method = MAML(conv4(channels=8, image_shape=store.image_shape, downsample="stride"), **options)  # type: ignore[arg-type]
+    method = MAML(conv4(channels=8, input_shape=store.input_shape, downsample="stride"), **options)  # type: ignore[arg-type]
     method.attach_head(3)
     return method
 

@@ -25,7 +25,6 @@ from handful.episodes import Episode
 from handful.errors import HandfulError
 from handful.inner_loop import NormStats, Params, TaskForward, adapt, evaluating, freeze_statistics, per_task
 from handful.methods.method import Method, Outcome
-from handful.problems import Classification, Problem
 from handful.registry import METHODS, part
 
 
@@ -49,7 +48,6 @@ class MAML(Method):
         learn_inner_lr: bool = False,
         norm_stats: NormStats = "batch",
         fast_ops: bool = True,
-        problem: Problem | None = None,
     ) -> None:
         super().__init__()
         if inner_steps < 1:
@@ -61,7 +59,6 @@ class MAML(Method):
         self.learn_inner_lr = learn_inner_lr
         self.norm_stats: NormStats = norm_stats
         self.fast_ops = fast_ops
-        self.problem: Problem = problem or Classification()
         self.foldable = True  # until the network proves otherwise
 
     def attach_head(self, outputs: int) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from handful.episodes import Episode
 from handful.inner_loop import NormStats
-from handful.problems import Problem
+from handful.problems import Classification, Problem
 
 
 class Outcome(NamedTuple):
@@ -24,9 +24,12 @@ class Method(nn.Module, ABC):
     """Turns a support set into a predictor.  `network` holds the backbone, and a head where the method has one."""
 
     network: nn.Module
-    problem: Problem
     norm_stats: NormStats
     inner_steps: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.problem: Problem = Classification()  # training and an opened run set that of their data
 
     @abstractmethod
     def attach_head(self, outputs: int) -> None:
@@ -42,7 +45,7 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def fit(self, support_x: Tensor, support_y: Tensor, inner_steps: int | None = None) -> nn.Module:
-        """An ordinary network in eval mode, for one support set: images [n, C, H, W], targets [n]."""
+        """An ordinary network in eval mode, for one support set: inputs [n, ...], targets [n, ...]."""
 
     @property
     def backbone(self) -> nn.Module:

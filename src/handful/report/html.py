@@ -40,6 +40,7 @@ NORM_STATS = {
     "batch": "normalisation uses the statistics of the batch at hand",
     "running": "normalisation uses the running statistics of training",
     "support": "normalisation uses the statistics of the support set",
+    "none": "the network has no batch normalisation",
     "per_step": "normalisation has statistics of its own for every inner step",
 }
 

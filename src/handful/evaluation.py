@@ -94,7 +94,8 @@ class Result:
 
 def interval(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Half width of the 95 % interval of the mean over the last axis: 1.96 s / sqrt(n), s with n - 1."""
-    width: NDArray[np.float64] = 1.96 * values.std(-1, ddof=1) / np.sqrt(values.shape[-1])
+    with np.errstate(invalid="ignore"):  # a diverged adaptation has an infinite error, and no interval
+        width: NDArray[np.float64] = 1.96 * values.std(-1, ddof=1) / np.sqrt(values.shape[-1])
     return width
 
 

@@ -136,7 +136,8 @@ def conclude(run: Run, protocols: list[Protocol], progress: Progress) -> list[Re
 
     results = []
     for protocol in protocols:
-        progress.say(f"scoring {protocol.tasks} test tasks with {protocol.query} queries a class")
+        asked = wording.protocol(protocol.way, protocol.shot, protocol.query)
+        progress.say(f"scoring {protocol.tasks} test tasks, {asked}")
         result = evaluate_method(run.method, run.data.test, protocol, seed=run.recipe.seed, run=run.provenance())
         results.append(result)
     for result in reversed(results):  # the main one last: the newest result is the report's headline

@@ -3,6 +3,7 @@
 Importing this room imports matplotlib; the rest of the package imports it inside the function that needs it.
 """
 
+from handful.report.curves import fitted_curves
 from handful.report.html import write_report, write_run_plots
 from handful.report.plots import (
     adaptation_curve,
@@ -18,6 +19,7 @@ __all__ = [
     "adaptation_curve",
     "contact_sheet",
     "draw_task",
+    "fitted_curves",
     "forest",
     "learning_curve",
     "save",

@@ -71,7 +71,7 @@ def _panel(ax: Axes, points: Floats, values: Floats, x: Floats, truth: Floats, c
     ax.plot(x, curves[-1], color=BLUE, linewidth=2)
     ax.plot(points, values, "o", color=INK, markersize=5, markeredgecolor="white", markeredgewidth=0.7, zorder=4)
     before, after = (float(np.square(curve - truth).mean()) for curve in (curves[0], curves[-1]))
-    ax.set_title(f"{before:.3g} → {after:.2g}", color=MUTED, fontsize=9.5)
+    ax.set_title(f"error {before:.2g} → {after:.2g}", color=MUTED, fontsize=9.5)
 
 
 def _limits(values: Floats) -> tuple[float, float]:

@@ -15,23 +15,19 @@ from typing import Any
 
 import jinja2
 import numpy as np
-import yaml
 from markupsafe import Markup
 
 from handful import wording
 from handful.comparison import Difference, paired_differences
 from handful.files import write_text
+from handful.problems import PROBLEMS, Classification
 from handful.report import plots
 from handful.report.run_files import Evaluation, RunFiles, read_run
 
-METRICS = {
-    "classification": "accuracy",
-    "regression": "mean squared error",
-    "video_anomaly": "frame AUC",
-    "rail_lines": "path IoU",
-}
 PICTURES = {  # in the order of the page
     "contact_sheet": "One task: the pictures it was learned from, and how the others were named",
+    "fitted_curves": "Six test tasks: the function, the points it was learned from, and the fit after each inner step; "
+    "above each the mean squared error over the whole curve, before → after",
     "task_histogram": "Every task of the evaluation, with the floors",
     "adaptation_curve": "The same tasks after each inner step",
     "learning_curve": "Training, and the validation that chose the weights",
@@ -159,8 +155,8 @@ def _metric(run: RunFiles) -> str:
     """What the validation columns of metrics.csv hold."""
     if run.main:
         return run.main.metric
-    recipe = yaml.safe_load(run.recipe)
-    return METRICS.get(str(recipe.get("problem")) if isinstance(recipe, dict) else "", "accuracy")
+    problem = PROBLEMS.get(str(run.split.get("problem")), Classification)
+    return problem.metric
 
 
 def _training(run: RunFiles) -> str:

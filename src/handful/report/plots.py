@@ -1,7 +1,8 @@
 """The pictures: functions of plain arrays that return a matplotlib Figure.  No pyplot: no display, no state.
 
-Accuracies come in as fractions and are drawn as percentages.  Titles state what was found, so that a picture
-can be read without its caption.
+Accuracies come in as fractions and are drawn as percentages.  Errors are drawn on a logarithmic axis, on which halving
+one looks alike wherever it happens: they fall by orders of magnitude, and a few tasks hold most of the error.  Titles
+state what was found, so that a picture can be read without its caption.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis, XAxis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from handful import wording
 from handful.errors import HandfulError
@@ -61,14 +63,22 @@ def learning_curve(
     if len(raw):
         axes[0].set_title(f"Training loss {smooth[0]:.3g} → {smooth[-1]:.3g}")
         low, high = min(smooth.min(), np.percentile(raw, 0.5)), max(smooth.max(), np.percentile(raw, 99.5))
-        margin = 0.06 * (high - low or 1.0)  # a few spikes leave the frame rather than flatten the curve
-        axes[0].set_ylim(0 if 0 <= low < high - low else low - margin, high + margin)
+        # a few spikes leave the frame rather than flatten the curve
+        if _orders(raw, metric):
+            _logarithmic(axes[0].yaxis)
+            axes[0].set_ylim(low / 1.15, high * 1.15)
+        else:
+            margin = 0.06 * (high - low or 1.0)
+            axes[0].set_ylim(0 if 0 <= low < high - low else low - margin, high + margin)
     axes[0].set_ylabel("training loss")
 
     if len(at):
         factor = wording.scale(metric)
         best = int(np.argmin(mean) if wording.lower_is_better(metric) else np.argmax(mean))
         _band(axes[1], at, mean * factor, ci * factor, GREEN)
+        if _orders(mean, metric):
+            _logarithmic(axes[1].yaxis)
+            axes[1].set_ylim(bottom=max((mean - ci).min() / 1.15, mean.min() / 3))  # a band may reach below zero
         axes[1].plot(at[best], mean[best] * factor, "o", markersize=9, mfc="none", mec=INK, mew=1.2)
         said = wording.measured(mean[best], ci[best], metric)
         axes[1].set_title(f"Best validation {said} at step {at[best]:,.0f}")
@@ -125,6 +135,9 @@ def adaptation_curve(
             color=MUTED,
             fontsize=8.5,
         )
+    shown = [as_floats(values) for values, _ in curves.values()]
+    if _orders(np.concatenate([*shown, list((floors or {}).values())]), metric):
+        _logarithmic(ax.yaxis)
     ax.margins(y=0.1)
     ax.set_xlabel("inner steps on the support set")
     ax.set_ylabel(wording.axis(metric))
@@ -145,8 +158,11 @@ def task_histogram(per_task: Array, floors: Mapping[str, float] | None = None, m
     mean, ci = interval95(values)
     figure = Figure(figsize=(6.4, 3.5))
     ax = figure.subplots()
-    counts, edges = np.histogram(values, bins=_bins(values))
+    orders = _orders(values, metric)
+    counts, edges = np.histogram(values, bins=_decades(values) if orders else _bins(values))
     ax.bar(edges[:-1] * factor, counts, np.diff(edges) * factor, align="edge", color=SKY, ec="white", lw=0.6)
+    if orders:
+        _logarithmic(ax.xaxis)
     ax.axvspan((mean - ci) * factor, (mean + ci) * factor, color=BLUE, alpha=0.25, linewidth=0)
     ax.axvline(mean * factor, color=BLUE, linewidth=1.8)
     lines = [
@@ -156,9 +172,9 @@ def task_histogram(per_task: Array, floors: Mapping[str, float] | None = None, m
     for _, value, _, _ in lines[1:]:
         ax.axvline(value * factor, color=MUTED, linewidth=1.3, linestyle=(0, (4, 3)))
     ax.set_ylim(0, counts.max() * (1.08 + 0.1 * len(lines)))
-    middle = sum(ax.get_xlim()) / 2
+    place = ax.transData + ax.transAxes.inverted()
     for i, (label, value, half, colour) in enumerate(lines):  # a row of text for each line: none covers another
-        left = value * factor < middle
+        left = place.transform((value * factor, 0))[0] < 0.5
         ax.annotate(
             f"{label} {wording.measured(value, half, metric)}",
             (value * factor, 1 - 0.085 * i),
@@ -265,3 +281,27 @@ def _bins(values: Floats, most: int = 40) -> Floats:
     width = step * math.ceil(round(spread / step) / most)
     edges: Floats = distinct[0] - step / 2 + width * np.arange(math.ceil((spread + step / 2) / width) + 1)
     return edges
+
+
+def _decades(values: Floats, most: int = 40) -> Floats:
+    """Edges of at most `most` bins of one width on a logarithmic axis; values > 0."""
+    low, high = values.min(), values.max()
+    if low == high:
+        low, high = low / 1.1, high * 1.1
+    edges: Floats = np.geomspace(low, high, min(most, math.ceil(math.sqrt(len(values)) * 1.5)) + 1)
+    edges[0], edges[-1] = low, high  # rounding must not lose a task
+    return edges
+
+
+def _orders(values: Floats, metric: str) -> bool:
+    """Whether an axis of these values is logarithmic: errors, all of them above zero."""
+    return wording.lower_is_better(metric) and bool((values > 0).all())
+
+
+def _logarithmic(axis: Axis) -> None:
+    """Make an axis logarithmic, with ticks such as 0.1, 0.2, 0.5, 1, and at powers of ten if there are many."""
+    axis.axes.set(**{"xscale" if isinstance(axis, XAxis) else "yscale": "log"})
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from handful.recipe import parse
 
@@ -26,6 +28,20 @@ def test_links_lead_somewhere_and_nothing_is_left_open(page: Path) -> None:
             headings = re.findall(r"^#+ (.*)$", found.read_text(encoding="utf-8"), re.MULTILINE)
             names = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
             assert anchor[1:] in names, anchor
+
+
+def test_the_loop_of_note_003_never_moves_its_parameters_and_the_right_one_does() -> None:
+    text = (ROOT / "docs" / "regression.md").read_text(encoding="utf-8")
+    wrong, right, _ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    for code, moves in ((wrong, False), (right, True)):
+        names: dict[str, Any] = {}
+        exec(code, names)
+        torch.manual_seed(0)
+        model = torch.nn.Linear(1, 1)
+        before = [p.detach().clone() for p in model.parameters()]
+        names["meta_train"](model, steps=3)
+        assert [not torch.equal(p, old) for p, old in zip(model.parameters(), before)] == [moves, moves]
+        assert [p.grad is not None for p in model.parameters()] == [moves, moves]
 
 
 def test_the_readmes_recipe_is_a_recipe() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import handful as hf
+from handful.data.store import ImageStore
 from handful.episodes import EpisodeSampler
 from handful.errors import HandfulError
 from handful.model import Model, fit
@@ -56,14 +57,16 @@ def test_fit_predict_save_load(run: Run, support: Path, pictures: Path, tmp_path
 
 def test_files_give_what_evaluation_gives(run: Run, pictures: Path) -> None:
     """The same task, through picture files and through the store: the same probabilities."""
-    sampler = EpisodeSampler(run.data.test, 3, 1, 3, seed=5)
+    data = run.data
+    assert isinstance(data, ImageStore)
+    sampler = EpisodeSampler(data.test, 3, 1, 3, seed=5)
     drawn, episode = sampler.indices(0, 1), sampler.episodes(0, 1)
-    names = [run.data.test.class_name(c) for c in drawn.classes[0]]
+    names = [data.test.class_name(c) for c in drawn.classes[0]]
 
     def file(image: int) -> Path:
-        label = int(run.data.labels[image])
-        first = int(np.searchsorted(run.data.labels, label))
-        return pictures / run.data.class_names[label] / f"{image - first}.png"
+        label = int(data.labels[image])
+        first = int(np.searchsorted(data.labels, label))
+        return pictures / data.class_names[label] / f"{image - first}.png"
 
     model = fit({name: [file(int(ids[0]))] for name, ids in zip(names, drawn.support[0])}, run)
     answers = model.predict([file(int(i)) for i in drawn.query[0].ravel()])

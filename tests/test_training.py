@@ -185,7 +185,7 @@ def test_workers_change_nothing(recipe_file: Path, tmp_path: Path) -> None:
 def test_chunks_give_the_same_gradient(store: ImageStore, chunk: int) -> None:
     torch.manual_seed(0)
     method = hf.methods.MAML(
-        hf.backbones.conv4(channels=8, image_shape=store.image_shape, downsample="stride")
+        hf.backbones.conv4(channels=8, input_shape=store.input_shape, downsample="stride")
     ).double()
     method.attach_head(3)
     method.double()
@@ -296,7 +296,7 @@ def test_opening_what_is_no_run(tmp_path: Path) -> None:
 
 
 def test_python_interface(store: ImageStore, tmp_path: Path) -> None:
-    method = hf.methods.MAML(hf.backbones.conv4(channels=8, image_shape=store.image_shape, downsample="stride"))
+    method = hf.methods.MAML(hf.backbones.conv4(channels=8, input_shape=store.input_shape, downsample="stride"))
     run = hf.train(
         method,
         store,
@@ -312,7 +312,7 @@ def test_python_interface(store: ImageStore, tmp_path: Path) -> None:
     )
     result = hf.evaluate(run, store.test, way=3, shot=2, tasks=10)
     assert (result.tasks, result.shot) == (10, 2)
-    assert "% (95 % over 10 tasks, 3-way 2-shot, 2 query a class, transductive; floors: chance 33.3 %" in str(result)
+    assert "% (95 % over 10 tasks, 3-way 2-shot, 2 queries a class, transductive; floors: chance 33.3 %" in str(result)
     written = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text(encoding="utf-8"))
     assert written["backbone"]["channels"] == 8
     assert written["train"]["way"] == 3
@@ -352,7 +352,7 @@ def test_a_changed_class_split_is_refused(recipe_file: Path, pictures: Path, tmp
 
 def test_fractions_of_the_split_are_kept(pictures: Path, tmp_path: Path) -> None:
     data = hf.data.folder(pictures, image_size=16, channels=1, fractions=(0.4, 0.2, 0.4))
-    method = hf.methods.MAML(hf.backbones.conv4(channels=4, image_shape=data.image_shape, downsample="stride"))
+    method = hf.methods.MAML(hf.backbones.conv4(channels=4, input_shape=data.input_shape, downsample="stride"))
     settings: dict[str, Any] = {"way": 3, "shot": 1, "query": 2, "steps": 1, "tasks_per_step": 1, "validation_tasks": 2}
     hf.train(method, data, out=tmp_path / "run", evaluate={"tasks": 2}, quiet=True, **settings)
     assert Run.open(tmp_path / "run").data.split_hash == data.split_hash
@@ -408,7 +408,7 @@ def test_a_backbone_of_your_own_trains_resumes_and_opens(store: ImageStore, pict
 
 def test_a_backbone_for_other_images(store: ImageStore, tmp_path: Path) -> None:
     method = hf.methods.MAML(hf.backbones.conv4(channels=4))
-    with pytest.raises(HandfulError, match=r"takes images \[3, 84, 84\], but those of 'patterns' are \[1, 16, 16\]"):
+    with pytest.raises(HandfulError, match=r"takes inputs \[3, 84, 84\], but those of 'patterns' are \[1, 16, 16\]"):
         hf.train(method, store, way=3, shot=1, query=2, steps=1, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -2,7 +2,7 @@
 
     import handful as hf
     data = hf.data.folder("photos/", image_size=84)
-    method = hf.methods.MAML(hf.backbones.conv4(channels=64, image_shape=data.image_shape), inner_lr=0.4)
+    method = hf.methods.MAML(hf.backbones.conv4(channels=64, input_shape=data.input_shape), inner_lr=0.4)
     run = hf.train(method, data, way=5, shot=1, query=15, steps=20_000, out="runs/birds")
     print(hf.evaluate(run, data.test, way=5, shot=1, tasks=600))
     model = hf.fit("support/", run=run)

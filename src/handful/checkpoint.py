@@ -21,7 +21,7 @@ from handful.files import read_tensors, write_tensors, write_text
 from handful.recipe import Recipe
 from handful.run import METRICS, WRITTEN, Run, is_run
 
-NO_MATTER = ("data.root", "train.workers", "train.tasks_per_chunk")  # keys that change no task and no gradient
+NO_MATTER = ("data.root", "train.workers", "train.memory_gib")  # keys that change no task and no gradient
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Progressed:
     step: int = 0
     seconds: float = 0.0
     best_step: int = 0
-    best_score: float = -math.inf
+    best_score: float = math.nan  # until the first validation
 
 
 def claim(out: Path, recipe: Recipe, fresh: bool) -> None:

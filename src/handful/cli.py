@@ -100,9 +100,9 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     data: Annotated[str | None, typer.Option(help="Folder of the data's source, if it has moved.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    way: Annotated[int | None, typer.Option(min=2)] = None,
+    way: Annotated[int | None, typer.Option(min=1)] = None,
     shot: Annotated[int | None, typer.Option(min=1)] = None,
-    query: Annotated[int | None, typer.Option(min=1, help="Query images a class.")] = None,
+    query: Annotated[int | None, typer.Option(min=1, help="Queries a class.")] = None,
     tasks: Annotated[int | None, typer.Option(min=2)] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Draws the tasks.")] = None,
     inner_steps: Annotated[int | None, typer.Option(min=0)] = None,
@@ -140,7 +140,7 @@ def evaluate(
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is the baseline.")],
-    way: Annotated[int | None, typer.Option(min=2)] = None,
+    way: Annotated[int | None, typer.Option(min=1)] = None,
     shot: Annotated[int | None, typer.Option(min=1)] = None,
     query: Annotated[int | None, typer.Option(min=1)] = None,
     tasks: Annotated[int | None, typer.Option(min=2)] = None,
@@ -164,7 +164,7 @@ def compare(
 
     from handful.comparison import clear_of_zero, score_together
     from handful.comparison import compare as paired
-    from handful.report.wording import count, measured
+    from handful.wording import count, measured
 
     if out is not None and out.suffix != ".html":
         raise HandfulError(f"--out names the page to write, which ends in .html; {str(out)!r} does not.")
@@ -220,11 +220,11 @@ def fit(
     counts = ", ".join(f"{name} ({count})" for name, count in model.card.support.items())
     text = f"{out}: {len(model.card.classes)} classes: {counts}"
     if model.card.accuracy:
-        from handful.evaluation import percent
+        from handful.wording import measured
 
         found = model.card.accuracy
         text += (
-            f"\nSuch models score {percent(found['mean'], found['ci95'])} on {found['tasks']} {found['way']}-way "
+            f"\nSuch models score {measured(found['mean'], found['ci95'])} on {found['tasks']} {found['way']}-way "
             f"{found['shot']}-shot test tasks of {found['data']} (inductive: each picture judged by itself)."
         )
     show(model.card.model_dump(), as_json, text)
@@ -290,9 +290,10 @@ def list_parts(
 
         names = first_lines(BACKBONES)
     elif kind == "datasets":
-        from handful.data import READERS
+        from handful.data import FAMILIES, READERS
 
         names = {name: reader.about for name, reader in READERS.items()}
+        names |= {name: family.about for name, family in FAMILIES.items()}
     elif kind == "recipes":
         from handful.recipe import SHIPPED, shipped_recipes
 

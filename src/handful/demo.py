@@ -7,13 +7,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from handful.data.store import ClassSplit, new_folder
+from handful.data.store import ClassSplit, ImageStore, new_folder
 from handful.episodes import EpisodeSampler
-from handful.evaluation import percent
 from handful.model import fit
 from handful.recipe import load_recipe
 from handful.run import Run
 from handful.training import train_recipe
+from handful.wording import measured
 
 RECIPE = "glyphs-maml-5w1s"
 CHANGES: list[str] = []  # a test makes it shorter
@@ -23,6 +23,7 @@ def run_demo(out: Path, max_minutes: float, fresh: bool = False) -> Run:
     """Build the data, meta-train, evaluate; then fit on five drawings of unseen characters and name seventy-five."""
     started = time.perf_counter()
     run, _ = train_recipe(load_recipe(RECIPE, CHANGES), out / "run", max_minutes=max_minutes, fresh=fresh)
+    assert isinstance(run.data, ImageStore)
     support, query = write_task(run.data.test, out / "task", seed=run.recipe.seed)
     model = fit(support, run)
     model.save(out / "model")
@@ -33,7 +34,7 @@ def run_demo(out: Path, max_minutes: float, fresh: bool = False) -> Run:
         f"{right} of {len(answers)} drawings in {query} named right."
     )
     if accuracy := model.card.accuracy:
-        print(f"Over {accuracy['tasks']} such tasks it is {percent(accuracy['mean'], accuracy['ci95'])}.")
+        print(f"Over {accuracy['tasks']} such tasks it is {measured(accuracy['mean'], accuracy['ci95'])}.")
     print(f"Try:  handful predict {out / 'model'} {query} --json")
     print(f"See:  {out / 'run' / 'report.html'}   (all in {(time.perf_counter() - started) / 60:.1f} minutes)")
     return run

@@ -1,6 +1,6 @@
-"""Episodes (tasks): which images make up task number i, and the tensors of a batch of tasks.
+"""Episodes (tasks): what makes up task number i, and the tensors of a batch of tasks.
 
-A sampler yields indices only.  Task i of an epoch is a function of (seed, epoch, i) and of nothing else: Philox is a
+Task i of an epoch is a function of (seed, epoch, i) and of nothing else: Philox is a
 counter-based generator, so each task owns a block of its counter, and any process can draw any task without drawing
 the ones before it.  The tasks are therefore the same for every number of workers, ranks and chunks.
 """
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from handful.data.augment import AFFINE_DRAWS, affine
+from handful.data.functions import PARAMETERS, FunctionSplit
 from handful.data.store import ClassSplit
 from handful.errors import HandfulError
 
@@ -43,6 +44,16 @@ class Episode(NamedTuple):
         return Episode(*(tensor[start:stop] for tensor in self))
 
 
+class Sampler(Protocol):
+    """Draws the tasks of one split: the same ones in every process."""
+
+    def episodes(self, start: int, stop: int, epoch: int = 0) -> Episode:
+        """Tasks number start to stop of an epoch, as tensors."""
+
+    def task_hash(self, tasks: int, epoch: int = 0) -> str:
+        """Names the first `tasks` tasks: two results with one hash were measured on the same tasks."""
+
+
 class EpisodeIndices(NamedTuple):
     """Which images make up T tasks: classes [T, N] of the split, support ids [T, N, K], query ids [T, N, Q]."""
 
@@ -53,10 +64,11 @@ class EpisodeIndices(NamedTuple):
 
 @dataclass(frozen=True)
 class EpisodeSampler:
-    """Draws N-way K-shot Q-query tasks from a split, classes and images uniform and without replacement.
+    """Draws N-way K-shot Q-query tasks from a split of images: indices first, then pixels.
 
-    The order of the classes is random too, so a task also permutes which output unit stands for which class
-    (Finn et al. 2017: a head with one unit a class must not learn which unit means what).
+    Classes and images are drawn uniformly and without replacement.  The order of the classes is random too, so a task
+    also permutes which output unit stands for which class (Finn et al. 2017: a head with one unit a class must not
+    learn which unit means what).
     """
 
     split: ClassSplit
@@ -71,9 +83,11 @@ class EpisodeSampler:
         split, need = self.split, self.shot + self.query
         if min(self.way, self.shot, self.query) < 1:
             raise HandfulError(f"way, shot and query must be at least 1, not {self.way}, {self.shot}, {self.query}.")
+        if self.way == 1:
+            raise HandfulError("A 1-way task has nothing to tell apart; use way=2 or more.")
         if self.way > len(split):
             raise HandfulError(
-                f"{self.way}-way tasks need {self.way} classes, but the {split.name} split of {split.store.name!r} has "
+                f"{self.way}-way tasks need {self.way} classes, but the {split.name} split of {split.data.name!r} has "
                 f"{len(split)}; use way={len(split)} or less."
             )
         if (split.counts < need).any():
@@ -86,9 +100,9 @@ class EpisodeSampler:
     def indices(self, start: int, stop: int, epoch: int = 0) -> EpisodeIndices:
         """Tasks number start to stop of an epoch, as indices."""
         way, drawn = self.way, self.shot + self.query
-        uniform = self._uniform(start, stop, epoch, way + way * drawn, stream=0)
-        classes = draw_without_replacement(uniform[:, :way], np.full(stop - start, len(self.split)))
-        pick = uniform[:, way : way + way * drawn].reshape(-1, drawn)
+        numbers = self._uniform(start, stop, epoch, way + way * drawn, stream=0)
+        classes = draw_without_replacement(numbers[:, :way], np.full(stop - start, len(self.split)))
+        pick = numbers[:, way : way + way * drawn].reshape(-1, drawn)
         images = draw_without_replacement(pick, self.split.counts[classes.ravel()]).reshape(-1, way, drawn)
         images += self.split.starts[classes][..., None]
         return EpisodeIndices(classes, images[..., : self.shot], images[..., self.shot :])
@@ -100,26 +114,75 @@ class EpisodeSampler:
         x = [self.split.fetch(ids.reshape(tasks, -1)).float().div_(255) for ids in (drawn.support, drawn.query)]
         if self.augment:
             images = torch.cat(x, 1)
-            uniform = self._uniform(start, stop, epoch, images.shape[1] * AFFINE_DRAWS, stream=1)
-            varied = affine(images.flatten(0, 1), uniform.reshape(-1, AFFINE_DRAWS)).view_as(images)
+            numbers = self._uniform(start, stop, epoch, images.shape[1] * AFFINE_DRAWS, stream=1)
+            varied = affine(images.flatten(0, 1), numbers.reshape(-1, AFFINE_DRAWS)).view_as(images)
             x = list(varied.split([part.shape[1] for part in x], 1))
         y = [torch.arange(self.way).repeat_interleave(count).expand(tasks, -1) for count in (self.shot, self.query)]
         return Episode(x[0], y[0], x[1], y[1])
 
     def _uniform(self, start: int, stop: int, epoch: int, count: int, stream: int) -> NDArray[np.float64]:
-        """`count` uniform numbers of each task, [stop - start, count]; streams do not overlap."""
-        ticks = -(-count // PHILOX_BLOCK)  # counter ticks that one task owns, rounded up
-        counter = np.array([start * ticks, 0, 0, stream], np.uint64)
-        philox = np.random.Philox(key=np.array([self.seed, epoch], np.uint64), counter=counter)
-        return np.random.Generator(philox).random((stop - start, ticks * PHILOX_BLOCK))[:, :count]
+        return uniform(self.seed, epoch, stream, start, stop, count)
 
     def task_hash(self, tasks: int, epoch: int = 0) -> str:
         """Names the first `tasks` tasks and their pixels: two results with one hash were measured on the same tasks."""
         drawn = self.indices(0, tasks, epoch)
-        digest = hashlib.sha256(self.split.store.digest.encode())
+        digest = hashlib.sha256(self.split.data.digest.encode())
         for array in drawn:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class FunctionSampler:
+    """Draws K-shot Q-query regression tasks: a function of the split, and K + Q points of it.
+
+    A task draws its function once; support and query are samples of the same one.
+    """
+
+    split: FunctionSplit
+    shot: int
+    query: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.shot, self.query) < 1:
+            raise HandfulError(f"shot and query must be at least 1, not {self.shot}, {self.query}.")
+
+    def parameters(self, start: int, stop: int, epoch: int = 0) -> NDArray[np.float64]:
+        """Which functions tasks number start to stop of an epoch are, [T, 2]."""
+        return self.split.data.parameters(self._uniform(start, stop, epoch)[0])
+
+    def episodes(self, start: int, stop: int, epoch: int = 0) -> Episode:
+        """Tasks number start to stop of an epoch, as float32 tensors [T, K or Q, 1]."""
+        family, (drawn, *places) = self.split.data, self._uniform(start, stop, epoch)
+        function = family.parameters(drawn)
+        x = [family.points(place) for place in places]
+        y = [family.value(function, points) for points in x]
+        return Episode(*(torch.from_numpy(values).float().unsqueeze(-1) for values in (x[0], y[0], x[1], y[1])))
+
+    def _uniform(self, start: int, stop: int, epoch: int) -> list[NDArray[np.float64]]:
+        counts = (PARAMETERS, self.shot, self.query)
+        return [
+            uniform(self.seed, epoch, stream, start, stop, count) for stream, count in zip(self.split.streams, counts)
+        ]
+
+    def task_hash(self, tasks: int, epoch: int = 0) -> str:
+        """Names the first `tasks` tasks, by the random numbers that they are made of."""
+        digest = hashlib.sha256(self.split.data.digest.encode())
+        for array in self._uniform(0, tasks, epoch):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def uniform(seed: int, epoch: int, stream: int, start: int, stop: int, count: int) -> NDArray[np.float64]:
+    """`count` uniform numbers in [0, 1) of each of the tasks start to stop, [stop - start, count].
+
+    They depend on seed, epoch, stream and the task's number only, and streams do not overlap.
+    """
+    ticks = -(-count // PHILOX_BLOCK)  # counter ticks that one task owns, rounded up
+    counter = np.array([start * ticks, 0, 0, stream], np.uint64)
+    philox = np.random.Philox(key=np.array([seed, epoch], np.uint64), counter=counter)
+    return np.random.Generator(philox).random((stop - start, ticks * PHILOX_BLOCK))[:, :count]
 
 
 def draw_without_replacement(uniform: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:

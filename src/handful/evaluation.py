@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handful.data.store import ClassSplit
-from handful.episodes import EpisodeSampler
+from handful import wording
+from handful.data.dataset import Split
+from handful.episodes import Sampler
 from handful.files import write_text
 from handful.inner_loop import NormStats, has_batch_norm
 from handful.methods import Method
@@ -57,14 +58,18 @@ class Result:
 
     def __str__(self) -> str:
         mode = "transductive" if self.transductive else "inductive"
-        floors = ", ".join(f"{name} {100 * floor['mean']:.1f} %" for name, floor in self.floors.items())
+        means = {name: floor["mean"] for name, floor in self.floors.items()}
+        floors = ", ".join(f"{name} {wording.measured(mean, metric=self.metric)}" for name, mean in means.items())
         text = (
-            f"{self.metric} {percent(self.mean, self.ci95)} (95 % over {self.tasks} tasks, {self.way}-way "
-            f"{self.shot}-shot, {self.query} query a class, {mode}; floors: {floors}; tasks {self.task_hash})"
+            f"{wording.name(self.metric)} {wording.measured(self.mean, self.ci95, self.metric)} (95 % over "
+            f"{self.tasks} tasks, {wording.protocol(self.way, self.shot, self.query)}, {mode}; floors: {floors}; "
+            f"tasks {self.task_hash})"
         )
-        best = max(self.floors, key=lambda name: self.floors[name]["mean"], default=None)
-        if best and self.mean - self.ci95 <= self.floors[best]["mean"]:
-            text += f"\nThis is not clearly above the floor {best!r}."
+        lower = wording.lower_is_better(self.metric)
+        best = (min if lower else max)(means, key=means.__getitem__, default=None)
+        nearest = self.mean + self.ci95 if lower else self.mean - self.ci95  # the end of the interval by the floor
+        if best and not wording.better(nearest, means[best], self.metric):
+            text += f"\nThis is not clearly {'below' if lower else 'above'} the floor {best!r}."
         return f"{text}\n{self.note}" if self.note else text
 
     @property
@@ -86,20 +91,16 @@ class Result:
         return path
 
 
-def percent(mean: float, ci95: float) -> str:
-    """`96.7 ± 0.4 %`."""
-    return f"{100 * mean:.1f} ± {100 * ci95:.1f} %"
-
-
 def interval(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Half width of the 95 % interval of the mean over the last axis: 1.96 s / sqrt(n), s with n - 1."""
-    width: NDArray[np.float64] = 1.96 * values.std(-1, ddof=1) / np.sqrt(values.shape[-1])
+    with np.errstate(invalid="ignore"):  # a diverged adaptation has an infinite error, and no interval
+        width: NDArray[np.float64] = 1.96 * values.std(-1, ddof=1) / np.sqrt(values.shape[-1])
     return width
 
 
 def evaluate(
     run: Run,
-    split: ClassSplit | None = None,
+    split: Split | None = None,
     *,
     way: int | None = None,
     shot: int | None = None,
@@ -124,7 +125,7 @@ def evaluate(
 
 
 def evaluate_method(
-    method: Method, split: ClassSplit, protocol: Protocol, *, seed: int = 0, run: dict[str, Any] | None = None
+    method: Method, split: Split, protocol: Protocol, *, seed: int = 0, run: dict[str, Any] | None = None
 ) -> Result:
     """Score a method on the first `protocol.tasks` tasks that `seed` draws from a split.
 
@@ -135,7 +136,7 @@ def evaluate_method(
     started = time.perf_counter()
     norm_stats: NormStats = protocol.norm_stats or method.norm_stats
     inner_steps = method.inner_steps if protocol.inner_steps is None else protocol.inner_steps
-    sampler = EpisodeSampler(split, protocol.way, protocol.shot, protocol.query, seed)
+    sampler = method.problem.sampler(split, protocol.way, protocol.shot, protocol.query, seed)
     method.attach_head(method.problem.outputs(protocol.way))
     scores, floors = score_tasks(method, sampler, protocol.tasks, inner_steps, norm_stats)
     means, widths = scores.mean(1), interval(scores)
@@ -144,7 +145,7 @@ def evaluate_method(
         problem=method.problem.name,
         method=_name(method),
         backbone=_name(method.backbone),
-        data=split.store.name,
+        data=split.data.name,
         split=split.name,
         metric=method.problem.metric,
         mean=float(means[-1]),
@@ -162,14 +163,14 @@ def evaluate_method(
         by_inner_step_ci95=widths.tolist(),
         floors={name: {"mean": float(v.mean()), "ci95": float(interval(v))} for name, v in floors.items()},
         seconds=round(time.perf_counter() - started, 2),
-        note=split.store.info.get("note"),
+        note=split.data.info.get("note"),
         run=run or {},
         per_task=scores[-1].tolist(),
     )
 
 
 def score_tasks(
-    method: Method, sampler: EpisodeSampler, tasks: int, inner_steps: int, norm_stats: NormStats
+    method: Method, sampler: Sampler, tasks: int, inner_steps: int, norm_stats: NormStats
 ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
     """Scores [S+1, tasks] after every inner step, and the floors' scores [tasks] on the same tasks."""
     scores: list[torch.Tensor] = []

@@ -132,8 +132,8 @@ class Model:
             raise HandfulError(f"{folder / 'card.json'} is damaged: {str(error).splitlines()[0]}.") from error
         shape = card.preprocessing
         if backbone is None:
-            image_shape = (shape.channels, shape.height, shape.width)
-            backbone = build("backbone", BACKBONES, card.backbone, image_shape=image_shape)
+            input_shape = (shape.channels, shape.height, shape.width)
+            backbone = build("backbone", BACKBONES, card.backbone, input_shape=input_shape)
         method = build("method", METHODS, card.method, backbone=backbone)
         network = method.unfitted(len(card.classes))
         tensors, _ = read_tensors(folder / "model.safetensors")
@@ -151,9 +151,14 @@ def fit(support: str | Path | Mapping[str, Sequence[str | Path]], run: Run, inne
 
     Supports need not be balanced.  A run's head has a fixed number of ways; another number of classes is refused.
     """
+    if run.method.problem.name != "classification":
+        raise HandfulError(
+            f"fit takes labelled pictures, and the run {run.folder} does {run.method.problem.name}; in Python, "
+            "`network = run.method.fit(x, y)` adapts it to tensors x [n, ...] and y [n, 1]."
+        )
     folders = support if isinstance(support, Mapping) else class_folders(Path(support))
     classes = {name: [Path(path) for path in paths] for name, paths in folders.items()}
-    channels, height, width = run.data.image_shape
+    channels, height, width = run.data.input_shape
     preprocessing = Preprocessing(
         channels=channels, height=height, width=width, invert=bool(run.data.info.get("inverted", False))
     )
@@ -182,12 +187,13 @@ def fit(support: str | Path | Mapping[str, Sequence[str | Path]], run: Run, inne
 
 def expected_accuracy(run: Run, way: int, shot: int, inner_steps: int) -> dict[str, Any] | None:
     """The run's own inductive test result for this many ways, shots and steps, over most tasks, if it was measured."""
-    asked = {"split": "test", "way": way, "shot": shot, "inner_steps": inner_steps, "norm_stats": "support"}
+    asked = {"split": "test", "way": way, "shot": shot, "inner_steps": inner_steps}
     found = []
     for path in (run.folder / "eval").glob("*.json"):
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
-            if all(result[key] == value for key, value in asked.items()):
+            inductive = result["norm_stats"] in ("support", "none")
+            if inductive and all(result[key] == value for key, value in asked.items()):
                 found.append({key: result[key] for key in REPORTED})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise HandfulError(f"{path} is damaged; delete it, or score the run again.") from error

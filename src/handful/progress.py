@@ -11,13 +11,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from handful import wording
+
 SILENCE = 15  # seconds without a line, where there is no terminal for a bar
 
 
 class Progress:
-    """Shows step, rate, time left, loss, and validation accuracy with its interval."""
+    """Shows step, rate, time left, loss, and the validation score with its interval."""
 
-    def __init__(self, name: str, steps: int, quiet: bool = False) -> None:
+    def __init__(self, name: str, steps: int, metric: str = "accuracy", quiet: bool = False) -> None:
         self.console = Console(file=sys.stderr, quiet=quiet)
         self.bar = Bar(
             TextColumn("[bold]{task.description}"),
@@ -32,6 +34,7 @@ class Progress:
         )
         self.task = self.bar.add_task(name, total=steps, rate="", state="")
         self.steps = steps
+        self.metric = metric
         self.began = 0, time.perf_counter()
         self.printed = time.perf_counter()
         self.validation = ""
@@ -62,7 +65,7 @@ class Progress:
         now = time.perf_counter()
         rate = (step - self.began[0]) / max(now - self.began[1], 1e-9)
         if "val_mean" in row:
-            self.validation = f"val {100 * row['val_mean']:.1f} ± {100 * row['val_ci95']:.1f} %"
+            self.validation = f"val {wording.measured(row['val_mean'], row['val_ci95'], self.metric)}"
         state = f"loss {row['loss']:.3f}  {self.validation}"
         self.bar.update(self.task, completed=step, rate=f"{rate:.1f} steps/s", state=state)
         if not self.console.is_terminal and ("val_mean" in row or now - self.printed > SILENCE):

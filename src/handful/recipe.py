@@ -23,7 +23,7 @@ class _Section(BaseModel):
 
 
 class DataRecipe(_Section):
-    """Which images, and where their source lies."""
+    """Which data, and where its source lies; what follows the name is for images."""
 
     name: str
     root: str | None = None
@@ -53,15 +53,16 @@ class PartRecipe(BaseModel):
 class TrainRecipe(_Section):
     """The outer loop."""
 
-    way: int = Field(5, ge=2)
+    way: int = Field(5, ge=1)
     shot: int = Field(1, ge=1)
     query: int = Field(15, ge=1)
-    """Query images a class."""
+    """Queries a class."""
     augment: bool = False
     """Turn, scale, shear and shift every training image a little."""
     tasks_per_step: int = Field(16, ge=1)
-    tasks_per_chunk: int | None = Field(None, ge=1)
-    """Tasks whose graph is held at a time; the gradient is the same. All of a step if absent."""
+    memory_gib: float | None = Field(None, gt=0)
+    """Memory that a step may take; the tasks whose graph is held at a time are chosen by it. Most of what is free if
+    absent. The gradient is the same."""
     steps: int = Field(ge=1)
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = Field(1e-3, gt=0)
@@ -79,7 +80,7 @@ class TrainRecipe(_Section):
 class Protocol(_Section):
     """How the tasks of an evaluation are drawn and predicted; absent inner steps and statistics are the method's."""
 
-    way: int = Field(ge=2)
+    way: int = Field(ge=1)
     shot: int = Field(ge=1)
     query: int = Field(ge=1)
     tasks: int = Field(600, ge=2)
@@ -90,7 +91,7 @@ class Protocol(_Section):
 class ProtocolRecipe(_Section):
     """The changes from the training's way, shot and query, and from a protocol's defaults."""
 
-    way: int | None = Field(None, ge=2)
+    way: int | None = Field(None, ge=1)
     shot: int | None = Field(None, ge=1)
     query: int | None = Field(None, ge=1)
     tasks: int | None = Field(None, ge=2)

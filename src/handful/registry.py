@@ -22,14 +22,15 @@ Registry = dict[str, Callable[..., nn.Module]]
 BACKBONES: Registry = {}
 METHODS: Registry = {}
 # Arguments that no recipe sets: other parts, and what the data decides.
-HANDED_IN = ("backbone", "image_shape")
+HANDED_IN = ("backbone", "input_shape")
 
 
 def part(registry: Registry, name: str) -> Callable[[Maker], Maker]:
     """Register a module class, or a function that makes a module, under a name; what it makes remembers its `spec`."""
 
     def wrap(maker: Maker) -> Maker:
-        call: Callable[..., Any] = vars(maker)["__init__"] if isinstance(maker, type) else maker
+        made_by_class = isinstance(maker, type)
+        call: Callable[..., Any] = vars(maker)["__init__"] if made_by_class else maker
         signature = inspect.signature(call)
 
         @functools.wraps(call)
@@ -42,9 +43,9 @@ def part(registry: Registry, name: str) -> Callable[[Maker], Maker]:
             part.spec = {"name": name, **given}
             return made
 
-        if isinstance(maker, type):
-            maker.__init__ = remember  # type: ignore[misc]
-        registry[name] = maker if isinstance(maker, type) else remember
+        if made_by_class:
+            setattr(maker, "__init__", remember)  # noqa: B010 - an assignment is no better, and mypy refuses it
+        registry[name] = maker if made_by_class else remember
         return registry[name]  # type: ignore[return-value]
 
     return wrap

@@ -10,16 +10,16 @@ from typing import Any
 from torch import nn
 
 from handful.backbones import BACKBONES
-from handful.data import load
-from handful.data.store import ImageStore
+from handful.data import Data, load
 from handful.errors import HandfulError
 from handful.files import read_tensors, write_tensors
 from handful.methods import METHODS, Method
+from handful.problems import problem_of
 from handful.recipe import DataRecipe, Recipe, parse
 from handful.registry import build
 from handful.runtime import environment
 
-METRICS = ("step", "seconds", "loss", "accuracy", "lr", "val_mean", "val_ci95")  # the columns of metrics.csv
+METRICS = ("step", "seconds", "loss", "score", "lr", "val_mean", "val_ci95")  # the columns of metrics.csv
 WRITTEN = (
     "recipe.yaml",
     "environment.json",
@@ -39,7 +39,7 @@ class Run:
     folder: Path
     recipe: Recipe
     method: Method
-    data: ImageStore
+    data: Data
 
     @classmethod
     def open(cls, folder: Path | str, data_root: str | None = None, backbone: nn.Module | None = None) -> Run:
@@ -53,8 +53,9 @@ class Run:
         data = open_data(recipe.data.model_copy(update={"root": data_root} if data_root else {}))
         check_split(folder, data)
         if backbone is None:
-            backbone = build("backbone", BACKBONES, recipe.backbone.spec(), image_shape=data.image_shape)
+            backbone = build("backbone", BACKBONES, recipe.backbone.spec(), input_shape=data.input_shape)
         method = build("method", METHODS, recipe.method.spec(), backbone=backbone)
+        method.problem = problem_of(data)
         method.attach_head(method.problem.outputs(recipe.train.way))
         run = cls(folder, recipe, method, data)
         run.load_weights("best")
@@ -101,18 +102,7 @@ def is_run(folder: Path) -> bool:
     return all((folder / name).is_file() for name in ("recipe.yaml", "environment.json", "split.json"))
 
 
-def describe_split(data: ImageStore) -> dict[str, Any]:
-    """Which classes are in which split, by name, with a hash: the content of `split.json`."""
-    return {
-        "name": data.name,
-        "digest": data.digest,
-        "hash": data.split_hash,
-        "rotations": data.rotations,
-        "classes": {name: [data.class_names[c] for c in classes] for name, classes in data.splits.items()},
-    }
-
-
-def check_split(folder: Path, data: ImageStore) -> None:
+def check_split(folder: Path, data: Data) -> None:
     """Refuse data whose classes are split otherwise than when the run was made."""
     path = folder / "split.json"
     try:
@@ -128,8 +118,8 @@ def check_split(folder: Path, data: ImageStore) -> None:
         )
 
 
-def open_data(data: DataRecipe) -> ImageStore:
-    """The store that a recipe names, built first if need be."""
+def open_data(data: DataRecipe) -> Data:
+    """The data that a recipe names, its store built first if need be."""
     return load(
         data.name,
         data.root,

@@ -20,18 +20,20 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, LRScheduler
 from torch.utils.data import DataLoader, Dataset
 
+from handful import wording
 from handful.backbones import BACKBONES
 from handful.checkpoint import Log, Progressed, claim, resume, save
-from handful.data.store import ImageStore
-from handful.episodes import Episode, EpisodeSampler
+from handful.data import Data
+from handful.episodes import Episode, Sampler
 from handful.errors import HandfulError
 from handful.evaluation import Result, evaluate_method
 from handful.files import write_text
 from handful.methods import METHODS, Method
+from handful.problems import problem_of
 from handful.progress import Progress
 from handful.recipe import Protocol, Recipe, TrainRecipe, make_recipe
 from handful.registry import build
-from handful.run import Run, check_split, describe_split, is_run, open_data
+from handful.run import Run, check_split, is_run, open_data
 from handful.runtime import environment, keep_freed_memory
 
 ROWS_PER_VALIDATION = 10
@@ -40,7 +42,7 @@ ROWS_PER_VALIDATION = 10
 class EpisodeBatches(Dataset[Episode]):
     """Item i is the batch of tasks of step i, so any number of loading processes yields the same tasks."""
 
-    def __init__(self, sampler: EpisodeSampler, tasks: int) -> None:
+    def __init__(self, sampler: Sampler, tasks: int) -> None:
         self.sampler = sampler
         self.tasks = tasks
 
@@ -54,14 +56,14 @@ def train_recipe(
     """Train as a recipe says and score its protocols; resumes where `out` stopped."""
     data = open_data(recipe.data)
     torch.manual_seed(recipe.seed)
-    backbone = build("backbone", BACKBONES, recipe.backbone.spec(), image_shape=data.image_shape)
+    backbone = build("backbone", BACKBONES, recipe.backbone.spec(), input_shape=data.input_shape)
     method = build("method", METHODS, recipe.method.spec(), backbone=backbone)
     return main(recipe, method, data, out, max_minutes=max_minutes, fresh=fresh, quiet=quiet)
 
 
 def train(
     method: Method,
-    data: ImageStore,
+    data: Data,
     *,
     out: str | Path,
     seed: int = 0,
@@ -71,7 +73,7 @@ def train(
     quiet: bool = False,
     **settings: Any,
 ) -> Run:
-    """Meta-train a method on a store; resumes where `out` stopped.
+    """Meta-train a method on a data set; resumes where `out` stopped.
 
     settings: the keys of a recipe's `train` section (way, shot, query, steps, ...); evaluate: those of `evaluate`.
     A backbone of your own is trained like any other; later, hand it to `Run.open(folder, backbone=...)`.
@@ -82,7 +84,7 @@ def train(
         {
             "name": out.name,
             "seed": seed,
-            "data": data_recipe(data),
+            "data": data.recipe(),
             **{kind: getattr(part, "spec", {"name": type(part).__name__}) for kind, part in parts.items()},
             "train": settings,
             "evaluate": evaluate or {},
@@ -92,27 +94,21 @@ def train(
     return run
 
 
-def data_recipe(data: ImageStore) -> dict[str, Any]:
-    """The `data` section that opens this store again."""
-    built = dict(data.info.get("options", {}))
-    built["split_seed"] = built.pop("seed", 0)
-    return {"name": data.name, "root": data.info.get("source"), "rotations": data.rotations == 4, **built}
-
-
 def main(
-    recipe: Recipe, method: Method, data: ImageStore, out: Path, *, max_minutes: float | None, fresh: bool, quiet: bool
+    recipe: Recipe, method: Method, data: Data, out: Path, *, max_minutes: float | None, fresh: bool, quiet: bool
 ) -> tuple[Run, list[Result]]:
     """Prepare the run folder, train, evaluate, and draw the report."""
     kept = keep_freed_memory()
     settings, protocols = recipe.train, recipe.protocols()
-    tasks = EpisodeSampler(data.train, settings.way, settings.shot, settings.query, recipe.seed, settings.augment)
+    problem = method.problem = problem_of(data)
+    tasks = problem.sampler(data.train, settings.way, settings.shot, settings.query, recipe.seed, settings.augment)
     for protocol in protocols:  # refuse what cannot be evaluated before training for hours
         for split in (data.val, data.test):
-            EpisodeSampler(split, protocol.way, protocol.shot, protocol.query)
-    shape = getattr(method.backbone, "image_shape", data.image_shape)
-    if tuple(shape) != data.image_shape:
+            problem.sampler(split, protocol.way, protocol.shot, protocol.query)
+    shape = getattr(method.backbone, "input_shape", data.input_shape)
+    if tuple(shape) != data.input_shape:
         raise HandfulError(
-            f"The backbone takes images {list(shape)}, but those of {data.name!r} are {list(data.image_shape)}."
+            f"The backbone takes inputs {list(shape)}, but those of {data.name!r} are {list(data.input_shape)}."
         )
     torch.manual_seed(recipe.seed)
     method.attach_head(method.problem.outputs(settings.way))
@@ -122,9 +118,9 @@ def main(
         check_split(out, data)
     write_text(out / "recipe.yaml", recipe.to_yaml())
     write_text(out / "environment.json", json.dumps({**environment(), "freed_memory_kept": kept}, indent=1))
-    write_text(out / "split.json", json.dumps(describe_split(data), ensure_ascii=False, indent=1))
+    write_text(out / "split.json", json.dumps(data.describe(), ensure_ascii=False, indent=1))
     run = Run(out, recipe, method, data)
-    with Progress(recipe.name, settings.steps, quiet=quiet) as progress:
+    with Progress(recipe.name, settings.steps, method.problem.metric, quiet) as progress:
         progressed = fit(Fabric(devices=1), run, tasks, protocols[0], max_minutes, progress)
         run.load_weights("best")
         results = conclude(run, protocols, progress)
@@ -140,7 +136,8 @@ def conclude(run: Run, protocols: list[Protocol], progress: Progress) -> list[Re
 
     results = []
     for protocol in protocols:
-        progress.say(f"scoring {protocol.tasks} test tasks with {protocol.query} queries a class")
+        asked = wording.protocol(protocol.way, protocol.shot, protocol.query)
+        progress.say(f"scoring {protocol.tasks} test tasks, {asked}")
         result = evaluate_method(run.method, run.data.test, protocol, seed=run.recipe.seed, run=run.provenance())
         results.append(result)
     for result in reversed(results):  # the main one last: the newest result is the report's headline
@@ -155,7 +152,7 @@ def conclude(run: Run, protocols: list[Protocol], progress: Progress) -> list[Re
 def fit(
     fabric: Fabric,
     run: Run,
-    tasks: EpisodeSampler,
+    tasks: Sampler,
     validation: Protocol,
     max_minutes: float | None,
     progress: Progress,
@@ -202,7 +199,7 @@ def fit(
             "step": progressed.step,
             "seconds": round(spent + time.perf_counter() - started, 2),
             "loss": sum(losses) / len(losses),
-            "accuracy": sum(scores) / len(scores),
+            "score": sum(scores) / len(scores),
             "lr": optimizer.param_groups[0]["lr"],
         }
         losses, scores = [], []
@@ -210,7 +207,7 @@ def fit(
             protocol = validation.model_copy(update={"tasks": settings.validation_tasks})
             result = evaluate_method(run.method, run.data.val, protocol, seed=run.recipe.seed)
             row |= {"val_mean": result.mean, "val_ci95": result.ci95}
-            if result.mean > progressed.best_score:
+            if wording.better(result.mean, progressed.best_score, result.metric):
                 progressed.best_score, progressed.best_step = result.mean, progressed.step
                 run.save_weights("best")
         progressed.seconds = spent + time.perf_counter() - started

@@ -15,10 +15,10 @@ from handful.errors import HandfulError
         ({"channels": 64}, 1600, 113_088),
         ({"channels": 32}, 800, 28_896),
         ({"channels": 48}, 1200, 64_080),
-        ({"channels": 64, "image_shape": (1, 28, 28)}, 64, 111_936),
-        ({"channels": 64, "image_shape": (1, 28, 28), "downsample": "stride"}, 256, 111_936),
+        ({"channels": 64, "input_shape": (1, 28, 28)}, 64, 111_936),
+        ({"channels": 64, "input_shape": (1, 28, 28), "downsample": "stride"}, 256, 111_936),
         (
-            {"channels": 64, "image_shape": (1, 28, 28), "downsample": "stride", "pooling": "mean"},
+            {"channels": 64, "input_shape": (1, 28, 28), "downsample": "stride", "pooling": "mean"},
             64,
             111_936,
         ),
@@ -29,12 +29,12 @@ def test_sizes(options: dict[str, Any], features: int, parameters: int) -> None:
     backbone = conv4(**options)
     assert backbone.out_features == features
     assert sum(p.numel() for p in backbone.parameters()) == parameters
-    assert backbone(torch.rand(2, *backbone.image_shape)).shape == (2, features)
+    assert backbone(torch.rand(2, *backbone.input_shape)).shape == (2, features)
 
 
 def test_images_too_small_to_pool() -> None:
     with pytest.raises(HandfulError, match=r"at least 16x16 pixels, not 12x12; use downsample='stride'"):
-        conv4(image_shape=(1, 12, 12))
+        conv4(input_shape=(1, 12, 12))
 
 
 def test_initialisation_is_mamls() -> None:

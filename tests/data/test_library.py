@@ -51,7 +51,7 @@ def test_unknown_names() -> None:
 )
 def test_options_are_refused_and_not_ignored(name: str, options: dict[str, int], message: str) -> None:
     with pytest.raises(HandfulError, match=message):
-        load(name, **options)  # type: ignore[arg-type]
+        load(name, **options)  # type: ignore[call-overload]
 
 
 def test_no_source_and_no_store() -> None:

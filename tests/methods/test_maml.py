@@ -14,7 +14,7 @@ from handful.methods import MAML, GradientBased
 
 def made(store: ImageStore, **options: object) -> GradientBased:
     torch.manual_seed(0)
-    method = MAML(conv4(channels=8, image_shape=store.image_shape, downsample="stride"), **options)  # type: ignore[arg-type]
+    method = MAML(conv4(channels=8, input_shape=store.input_shape, downsample="stride"), **options)  # type: ignore[arg-type]
     method.attach_head(3)
     return method
 
@@ -73,9 +73,8 @@ def test_learned_step_sizes_equal_fixed_ones_and_have_the_paper_gradient(store: 
     )
     torch.testing.assert_close(learned.predict(episode), fixed.predict(episode))
     loss = learned(episode).loss
-    name = "head.weight"
     assert isinstance(learned.optimizer, GradientDescent)
-    (rate,) = torch.autograd.grad(loss, [learned.optimizer.rate(0, name)])
+    (rate,) = torch.autograd.grad(loss, [learned.optimizer.learned[-2]])
     moved = []
     for sign in (1, -1):
         shifted = made(store, inner_lr=0.2, inner_steps=1, rates="per_tensor").double()

@@ -18,7 +18,7 @@ from handful.errors import HandfulError
 from handful.evaluation import Result
 from handful.report import write_comparison, write_report, write_run_plots
 
-HEADER = "step,seconds,loss,accuracy,lr,val_mean,val_ci95"
+HEADER = "step,seconds,loss,score,lr,val_mean,val_ci95"
 
 
 class Page(HTMLParser):

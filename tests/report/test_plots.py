@@ -21,8 +21,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox
 from PIL import Image
 
+from handful import wording
 from handful.errors import HandfulError
-from handful.report import plots, sheet, wording
+from handful.report import fitted_curves, plots, sheet
 from handful.report.style import RIGHT, WRONG
 
 
@@ -325,3 +326,42 @@ def test_matplotlib_waits_for_this_room_and_pyplot_for_ever() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_fitted_curves_show_the_function_the_points_and_every_step() -> None:
+    x = np.broadcast_to(np.linspace(-5, 5, 50), (4, 50))
+    truth, fits = np.sin(x), np.stack([0 * x, 0.5 * np.sin(x), np.sin(x)])
+    figure = fitted_curves(x[:, ::10], truth[:, ::10], x, truth, fits)
+    panels = [ax for ax in figure.axes if ax.get_visible()]
+    assert len(panels) == 4
+    for ax in panels:
+        assert [np.size(line.get_xdata()) for line in ax.lines] == [50, 50, 50, 50, 5]  # function, fits, support
+        assert ax.get_title(loc="left") == f"error {np.square(truth[0]).mean():.2g} → 0"
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert words == ["the function", "its 5 support points", "before", "on the way", "after 2 inner steps"]
+    one = fitted_curves(x[:1, ::10], truth[:1, ::10], x[:1], truth[:1], fits[:1, :1])  # before adaptation alone
+    assert "after 0 inner steps" in [text.get_text() for text in one.legends[0].get_texts()]
+    with pytest.raises(HandfulError, match=r"fits \[3, 4, 50\] for curves \[3, 50\]"):
+        fitted_curves(x[:, ::10], truth[:, ::10], x, truth[:3], fits)
+
+
+def test_errors_have_logarithmic_axes_and_accuracies_have_not() -> None:
+    errors = np.geomspace(0.001, 5, 600)
+    histogram = plots.task_histogram(errors, {"support mean": 4.0}, "mean_squared_error").axes[0]
+    assert histogram.get_xscale() == "log"
+    bars = [p for p in histogram.patches if isinstance(p, Rectangle)]
+    assert sum(bar.get_height() for bar in bars[:-1]) == 600  # the last one is the band of the interval
+    mean = errors[::60]
+    curve = plots.adaptation_curve({"run": (mean, mean / 5)}, "mean_squared_error", {"support mean": 4.0}).axes[0]
+    assert curve.get_yscale() == "log"
+    step = np.arange(1, 11)
+    training = plots.learning_curve(step, mean, step, mean, 2 * mean, "mean_squared_error")
+    assert [ax.get_yscale() for ax in training.axes] == ["log", "log"]
+    assert training.axes[1].get_ylim()[0] > 0
+    for figure in (
+        plots.task_histogram(errors / 5),
+        plots.adaptation_curve({"run": (mean / 5, mean / 50)}),
+        plots.task_histogram(np.append(errors, 0.0), {}, "mean_squared_error"),  # no logarithm of zero
+    ):
+        assert (figure.axes[0].get_xscale(), figure.axes[0].get_yscale()) == ("linear", "linear")
+    assert plots.task_histogram(np.full(5, 2.0), {}, "mean_squared_error").axes[0].get_xscale() == "log"

@@ -23,7 +23,7 @@ ONE_EACH = dict(zip(NAMES, (3.26, 0.4, -0.22, 0.12)))
 
 
 def network() -> nn.Module:
-    backbone = conv4(channels=2, image_shape=(1, 16, 16), downsample="stride", pooling="mean")
+    backbone = conv4(channels=2, input_shape=(1, 16, 16), downsample="stride", pooling="mean")
     return nn.Sequential(OrderedDict(backbone=backbone, head=nn.Linear(2, 5)))
 
 

@@ -30,12 +30,16 @@ class Conv4(nn.Module):
     def __init__(
         self,
         channels: Annotated[int, Field(ge=1)] = 64,
-        image_shape: tuple[int, int, int] = (3, 84, 84),
+        input_shape: tuple[int, ...] = (3, 84, 84),
         downsample: Downsample = "pool",
         pooling: Pooling = "flatten",
     ) -> None:
         super().__init__()
-        in_channels, height, width = image_shape
+        if len(input_shape) != 3:
+            raise HandfulError(
+                f"Conv-4 takes images [channels, height, width], not inputs {list(input_shape)}; use the backbone mlp."
+            )
+        in_channels, height, width = input_shape
         if downsample == "pool" and min(height, width) < 16:
             raise HandfulError(
                 "Conv-4 halves its input four times by pooling, so images need at least 16x16 pixels, "
@@ -54,7 +58,7 @@ class Conv4(nn.Module):
             height, width = (-(-height // 2), -(-width // 2)) if downsample == "stride" else (height // 2, width // 2)
         self.blocks = nn.Sequential(*blocks)
         self.pooling = pooling
-        self.image_shape = image_shape
+        self.input_shape = input_shape
         self.out_features = channels * (1 if pooling == "mean" else height * width)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

@@ -1,26 +1,34 @@
-"""Data sets: one reader a file, each read once into an `ImageStore` and opened from there ever after.
+"""Data sets: images, read once into an `ImageStore` and opened from there ever after, and families of functions.
 
 import handful as hf
 store = hf.data.load("glyphs")                      # the embedded default data
 store = hf.data.load("omniglot", rotations=4)       # from $HANDFUL_DATA/omniglot, or a store built before
 store = hf.data.folder("photos/", image_size=84)    # photos/<class>/*.jpg
 store.train, store.val, store.test                  # splits of the classes
+family = hf.data.load("sinusoid")                   # functions, drawn from a formula: there is nothing to read
 """
 
 from handful.data.checking import Report, check
+from handful.data.dataset import Data, Split
 from handful.data.folders import class_folders, list_images, load_image
+from handful.data.functions import FAMILIES, FunctionFamily, FunctionSplit
 from handful.data.library import READERS, build, cache_dir, folder, load
 from handful.data.plain import write_npy
 from handful.data.reader import Reader
 from handful.data.store import ClassSplit, Contents, ImageStore, open_store, write_store
 
 __all__ = [
+    "FAMILIES",
     "READERS",
     "ClassSplit",
     "Contents",
+    "Data",
+    "FunctionFamily",
+    "FunctionSplit",
     "ImageStore",
     "Reader",
     "Report",
+    "Split",
     "build",
     "cache_dir",
     "check",

@@ -10,12 +10,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from handful.data import folders, glyphs, omniglot, random_pixels
+from handful.data.functions import FAMILIES, FunctionFamily
 from handful.data.reader import Reader
 from handful.data.store import ImageStore, open_store, write_store
 from handful.errors import HandfulError, unknown
@@ -28,6 +29,9 @@ READERS: dict[str, Reader] = {
 }
 
 
+@overload
+def load(name: Literal["sinusoid", "lines"]) -> FunctionFamily: ...  # type: ignore[overload-overlap]
+@overload
 def load(
     name: str,
     root: str | Path | None = None,
@@ -39,10 +43,24 @@ def load(
     skip_bad: bool = False,
     fractions: Sequence[float] | None = None,
     rebuild: bool = False,
-) -> ImageStore:
-    """Open a data set by name, building its store first if there is none or its source has changed.
+) -> ImageStore: ...
+def load(
+    name: str,
+    root: str | Path | None = None,
+    *,
+    rotations: int = 1,
+    image_size: int | None = None,
+    channels: int | None = None,
+    seed: int = 0,
+    skip_bad: bool = False,
+    fractions: Sequence[float] | None = None,
+    rebuild: bool = False,
+) -> ImageStore | FunctionFamily:
+    """Open a data set by name: a family of functions, or images.
 
-    name: one of `READERS`; root: the folder of the source, or the folder around it; else the source is
+    The store of images is built first if there is none or its source has changed.
+
+    name: one of `READERS` or `FAMILIES`; root: the folder of the source, or the folder around it; else the source is
     looked for in $HANDFUL_DATA/name, and without any a store that was built before is opened.  rotations: 4
     counts quarter turns of a class as classes of their own; image_size: pixels of a side; channels: 1 or 3;
     seed, fractions: of the class split (`folder`) or the pixels (`random`); skip_bad: go on without
@@ -50,7 +68,6 @@ def load(
 
     Raises HandfulError: an unknown name, an option that the data set does not take, no source, a bad source.
     """
-    reader = reader_of(name)
     given = {
         "rotations": None if rotations == 1 else rotations,
         "image_size": image_size,
@@ -59,7 +76,12 @@ def load(
         "skip_bad": skip_bad or None,
         "fractions": None if fractions is None else tuple(fractions),
     }
-    options = build_options(name, {key: value for key, value in given.items() if value is not None})
+    given = {key: value for key, value in given.items() if value is not None}
+    if name in FAMILIES and not rebuild:
+        check_options(name, {**given, **({} if root is None else {"root": root})}, ())
+        return FAMILIES[name]
+    reader = reader_of(name)
+    options = build_options(name, given)
     source = find_source(name, root)
     target = store_folder(name, source, options)
     mark = fingerprint(reader, source)
@@ -79,12 +101,17 @@ def build_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises HandfulError for an option that the data set does not take.
     """
     reader = reader_of(name)
-    for key in given:
-        if key not in reader.options:
-            takes = f"it takes {', '.join(reader.options)}" if reader.options else "it takes no options"
-            raise HandfulError(f"The data set {name!r} does not take {key}; leave it out ({takes}).")
+    check_options(name, given, reader.options)
     known = signature(reader.read).parameters
     return {key: value for key, value in given.items() if key in known and value != known[key].default}
+
+
+def check_options(name: str, given: Iterable[str], options: Sequence[str]) -> None:
+    """Refuse what a data set does not take."""
+    for key in given:
+        if key not in options:
+            takes = f"it takes {', '.join(options)}" if options else "it takes no options"
+            raise HandfulError(f"The data set {name!r} does not take {key}; leave it out ({takes}).")
 
 
 def build(name: str, source: str | Path | None = None, *, download: bool = False, **options: Any) -> ImageStore:
@@ -111,8 +138,10 @@ def folder(path: str | Path, image_size: int = 84, channels: int = 3, seed: int 
 
 def reader_of(name: str) -> Reader:
     """The reader of a data set."""
+    if name in FAMILIES:
+        raise HandfulError(f"The data set {name!r} is drawn from a formula, task by task: there is nothing to build.")
     if name not in READERS:
-        raise unknown("data set", name, READERS)
+        raise unknown("data set", name, {**READERS, **FAMILIES})
     return READERS[name]
 
 

@@ -64,6 +64,16 @@ class ImageStore:
         return c, h, w
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one x: that of an image."""
+        return self.image_shape
+
+    @property
+    def problem(self) -> str:
+        """Images with classes pose classification."""
+        return "classification"
+
+    @property
     def split_hash(self) -> str:
         """Names which classes are in which split."""
         classes = {name: [self.class_names[c] for c in split] for name, split in sorted(self.splits.items())}
@@ -90,18 +100,35 @@ class ImageStore:
         """The test classes, which nothing but a final evaluation may see."""
         return self.split("test")
 
+    def describe(self) -> dict[str, Any]:
+        """The content of a run's `split.json`: which classes are in which split, by name, with a hash."""
+        return {
+            "name": self.name,
+            "problem": self.problem,
+            "digest": self.digest,
+            "hash": self.split_hash,
+            "rotations": self.rotations,
+            "classes": {name: [self.class_names[c] for c in classes] for name, classes in self.splits.items()},
+        }
+
+    def recipe(self) -> dict[str, Any]:
+        """The `data` section of a recipe that opens this store again."""
+        built = dict(self.info.get("options", {}))
+        built["split_seed"] = built.pop("seed", 0)
+        return {"name": self.name, "root": self.info.get("source"), "rotations": self.rotations == 4, **built}
+
 
 @dataclass(frozen=True)
 class ClassSplit:
     """The classes of one split.  Image ids run to rotations * n: r * n + i is image i turned r quarters."""
 
-    store: ImageStore
+    data: ImageStore
     name: str
 
     @cached_property
     def _table(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """First image id and number of images of each class (rotated copies of all classes come after)."""
-        store, classes = self.store, self.store.splits[self.name]
+        store, classes = self.data, self.data.splits[self.name]
         starts = np.searchsorted(store.labels, classes, side="left")
         counts = np.searchsorted(store.labels, classes, side="right") - starts
         turns = np.arange(store.rotations)[:, None] * len(store.labels)
@@ -119,22 +146,22 @@ class ClassSplit:
 
     def __len__(self) -> int:
         """Number of classes, rotated ones included."""
-        return len(self.store.splits[self.name]) * self.store.rotations
+        return len(self.data.splits[self.name]) * self.data.rotations
 
     def class_name(self, index: int) -> str:
         """Name of a class of this split, with its rotation."""
-        classes = self.store.splits[self.name]
+        classes = self.data.splits[self.name]
         turn, base = divmod(int(index), len(classes))
-        return self.store.class_names[int(classes[base])] + ROTATION_SUFFIX[turn]
+        return self.data.class_names[int(classes[base])] + ROTATION_SUFFIX[turn]
 
     def fetch(self, ids: NDArray[np.int64]) -> torch.Tensor:
         """Images by id, uint8 [*ids.shape, C, H, W]."""
-        turn, image = np.divmod(ids.ravel(), len(self.store.labels))
-        picked = torch.from_numpy(np.ascontiguousarray(self.store.images[image]))
-        for quarter in range(1, self.store.rotations):
+        turn, image = np.divmod(ids.ravel(), len(self.data.labels))
+        picked = torch.from_numpy(np.ascontiguousarray(self.data.images[image]))
+        for quarter in range(1, self.data.rotations):
             rows = torch.from_numpy(np.flatnonzero(turn == quarter))
             picked[rows] = picked[rows].rot90(quarter, (-2, -1))
-        return picked.reshape(*ids.shape, *self.store.image_shape)
+        return picked.reshape(*ids.shape, *self.data.image_shape)
 
 
 class Contents(NamedTuple):

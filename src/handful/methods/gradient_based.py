@@ -48,8 +48,8 @@ class GradientBased(Method):
     means instead of a learned one; first_order_steps: outer steps in which the inner gradients are taken for
     constants (inf: first-order MAML); norm_stats: whose batch-norm statistics (`TaskForward`); per_step_norm: batch
     norm of its own for every inner step, not adapted (`PerStepNorm`); fast_ops: closed second derivatives; backprop:
-    keep the graph of all inner steps, or rebuild one at a time (`adapt`), or what fits the memory; inner_batch: support images of an inner
-    step, taken in turn without replacement, all if None.
+    keep the graph of all inner steps, rebuild one at a time (`adapt`), or what fits the memory; inner_batch: support
+    images of an inner step, taken in turn without replacement, all if None.
     """
 
     def __init__(

@@ -52,7 +52,7 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def fit(self, support_x: Tensor, support_y: Tensor, inner_steps: int | None = None) -> nn.Module:
-        """An ordinary network in eval mode, for one support set: images [n, C, H, W], targets [n]."""
+        """An ordinary network in eval mode, for one support set: inputs [n, ...], targets [n, ...]."""
 
     @abstractmethod
     def unfitted(self, outputs: int) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Problems: what x and y are, the loss, the metric, and the floors."""
+"""Problems: what x and y are, how tasks are drawn, the loss, the metric, and the floors."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from typing import Protocol
 
 from torch import Tensor
 
-from handful.episodes import Episode
+from handful.data.dataset import Data, Split
+from handful.episodes import Episode, Sampler
 from handful.problems.classification import Classification
+from handful.problems.regression import Regression
 
-__all__ = ["Classification", "Problem"]
+__all__ = ["PROBLEMS", "Classification", "Problem", "Regression", "problem_of"]
 
 
 class Problem(Protocol):
@@ -17,6 +19,9 @@ class Problem(Protocol):
 
     name: str
     metric: str
+
+    def sampler(self, split: Split, way: int, shot: int, query: int, seed: int = 0, augment: bool = False) -> Sampler:
+        """Draws the tasks of a split; raises HandfulError for data of another problem, or with too little in it."""
 
     def outputs(self, way: int) -> int:
         """Number of outputs that a model of an N-way task needs."""
@@ -29,3 +34,11 @@ class Problem(Protocol):
 
     def floors(self, episode: Episode) -> dict[str, Tensor]:
         """Scores [B] of predictors that learned nothing, by name."""
+
+
+PROBLEMS: dict[str, type[Problem]] = {"classification": Classification, "regression": Regression}
+
+
+def problem_of(data: Data) -> Problem:
+    """The problem that a data set poses."""
+    return PROBLEMS[data.problem]()

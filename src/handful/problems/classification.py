@@ -6,7 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from handful.episodes import Episode
+from handful.data.dataset import Split
+from handful.data.store import ClassSplit
+from handful.episodes import Episode, EpisodeSampler
+from handful.errors import HandfulError
 
 
 class Classification:
@@ -14,6 +17,16 @@ class Classification:
 
     name = "classification"
     metric = "accuracy"
+
+    def sampler(
+        self, split: Split, way: int, shot: int, query: int, seed: int = 0, augment: bool = False
+    ) -> EpisodeSampler:
+        """N-way tasks of the images of a split."""
+        if not isinstance(split, ClassSplit):
+            raise HandfulError(
+                f"Classification needs images with classes, but the data set {split.data.name!r} holds none."
+            )
+        return EpisodeSampler(split, way, shot, query, seed, augment)
 
     def outputs(self, way: int) -> int:
         """A head for N classes has N units."""

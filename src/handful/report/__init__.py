@@ -3,6 +3,7 @@
 Importing this room imports matplotlib; the rest of the package imports it inside the function that needs it.
 """
 
+from handful.report.curves import fitted_curves
 from handful.report.html import write_comparison, write_report, write_run_plots
 from handful.report.plots import (
     adaptation_curve,
@@ -20,6 +21,7 @@ __all__ = [
     "contact_sheet",
     "draw_step_sizes",
     "draw_task",
+    "fitted_curves",
     "forest",
     "learning_curve",
     "save",

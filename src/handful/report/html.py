@@ -16,23 +16,20 @@ from typing import Any
 
 import jinja2
 import numpy as np
-import yaml
 from markupsafe import Markup
 
+from handful import wording
 from handful.comparison import Difference, paired_differences
 from handful.evaluation import Result
 from handful.files import write_bytes, write_text
-from handful.report import plots, wording
+from handful.problems import PROBLEMS, Classification
+from handful.report import plots
 from handful.report.run_files import Evaluation, RunFiles, read_run
 
-METRICS = {
-    "classification": "accuracy",
-    "regression": "mean squared error",
-    "video_anomaly": "frame AUC",
-    "rail_lines": "path IoU",
-}
 PICTURES = {  # in the order of the page
     "contact_sheet": "One task: the pictures it was learned from, and how the others were named",
+    "fitted_curves": "Six test tasks: the function, the points it was learned from, and the fit after each inner step; "
+    "above each the mean squared error over the whole curve, before → after",
     "task_histogram": "Every task of the evaluation, with the floors",
     "adaptation_curve": "The same tasks after each inner step",
     "step_sizes": "The step sizes that were learned for the inner loop, a row a parameter tensor",
@@ -42,6 +39,7 @@ NORM_STATS = {
     "batch": "normalisation uses the statistics of the batch at hand",
     "running": "normalisation uses the running statistics of training",
     "support": "normalisation uses the statistics of the support set",
+    "none": "the network has no batch normalisation",
     "per_step": "normalisation has statistics of its own for every inner step",
 }
 
@@ -182,8 +180,8 @@ def _metric(run: RunFiles) -> str:
     """What the validation columns of metrics.csv hold."""
     if run.main:
         return run.main.metric
-    recipe = yaml.safe_load(run.recipe)
-    return METRICS.get(str(recipe.get("problem")) if isinstance(recipe, dict) else "", "accuracy")
+    problem = PROBLEMS.get(str(run.split.get("problem")), Classification)
+    return problem.metric
 
 
 def _training(run: RunFiles) -> str:
@@ -206,13 +204,8 @@ def _setting(result: Evaluation) -> str:
     """`600 tasks from the test split of omniglot, 5-way 1-shot, 15 queries a class`."""
     where = " of ".join(filter(None, [f"the {result.split} split" if result.split else "", result.data]))
     parts = [wording.count(result.tasks, "task") + (f" from {where}" if where else "")]
-    if result.way and result.shot:
-        parts.append(f"{result.way}-way {result.shot}-shot")
-    elif result.shot:
-        parts.append(f"{result.shot}-shot")
-    if result.query:
-        parts.append(f"{result.query} {'query' if result.query == 1 else 'queries'} a class")
-    return ", ".join(parts)
+    parts.append(wording.protocol(result.way, result.shot, result.query))
+    return ", ".join(filter(None, parts))
 
 
 def _reading(result: Evaluation) -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """The pictures: functions of plain arrays that return a matplotlib Figure.  No pyplot: no display, no state.
 
-Accuracies come in as fractions and are drawn as percentages.  Titles state what was found, so that a picture
-can be read without its caption.
+Accuracies come in as fractions and are drawn as percentages.  Errors are drawn on a logarithmic axis, on which halving
+one looks alike wherever it happens: they fall by orders of magnitude, and a few tasks hold most of the error.  Titles
+state what was found, so that a picture can be read without its caption.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis, XAxis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from handful import wording
 from handful.comparison import clear_of_zero
 from handful.errors import HandfulError
 from handful.evaluation import interval
-from handful.report import wording
 from handful.report.rates import step_sizes
 from handful.report.sheet import contact_sheet
 from handful.report.style import BLUE, GREEN, INK, MUTED, SERIES, SKY, Floats, as_floats, png, save, styled
@@ -68,14 +70,22 @@ def learning_curve(
     if len(raw):
         axes[0].set_title(f"Training loss {smooth[0]:.3g} → {smooth[-1]:.3g}")
         low, high = min(smooth.min(), np.percentile(raw, 0.5)), max(smooth.max(), np.percentile(raw, 99.5))
-        margin = 0.06 * (high - low or 1.0)  # a few spikes leave the frame rather than flatten the curve
-        axes[0].set_ylim(0 if 0 <= low < high - low else low - margin, high + margin)
+        # a few spikes leave the frame rather than flatten the curve
+        if _orders(raw, metric):
+            _logarithmic(axes[0].yaxis)
+            axes[0].set_ylim(low / 1.15, high * 1.15)
+        else:
+            margin = 0.06 * (high - low or 1.0)
+            axes[0].set_ylim(0 if 0 <= low < high - low else low - margin, high + margin)
     axes[0].set_ylabel("training loss")
 
     if len(at):
         factor = wording.scale(metric)
         best = int(np.argmin(mean) if wording.lower_is_better(metric) else np.argmax(mean))
         _band(axes[1], at, mean * factor, ci * factor, GREEN)
+        if _orders(mean, metric):
+            _logarithmic(axes[1].yaxis)
+            axes[1].set_ylim(bottom=max((mean - ci).min() / 1.15, mean.min() / 3))  # a band may reach below zero
         axes[1].plot(at[best], mean[best] * factor, "o", markersize=9, mfc="none", mec=INK, mew=1.2)
         said = wording.measured(mean[best], ci[best], metric)
         axes[1].set_title(f"Best validation {said} at step {at[best]:,.0f}")
@@ -107,7 +117,9 @@ def adaptation_curve(
     for label, (values, width) in curves.items():
         mean = as_floats(values) * factor
         drawn[label] = mean, np.zeros_like(mean) if width is None else as_floats(width) * factor
-    zoomed = several and _flattened(drawn)
+    everything = np.concatenate([*(mean for mean, _ in drawn.values()), list((floors or {}).values())])
+    orders = _orders(everything, metric)
+    zoomed = several and not orders and _flattened(drawn)
     figure = Figure(figsize=(9.2 if zoomed else 5.6, 3.5 + 0.2 * len(drawn) * several))
     axes = figure.subplots(1, 2 if zoomed else 1, squeeze=False)[0]
     for first, ax in enumerate(axes):
@@ -115,7 +127,11 @@ def adaptation_curve(
         ax.set_xlabel("inner steps on the support set")
         ax.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     axes[0].set_ylabel(wording.axis(metric))
-    _mark_floors(axes[0], {name: value * factor for name, value in (floors or {}).items()}, _reach(drawn, 0), metric)
+    reach = (0.0, math.inf) if orders else _reach(drawn, 0)  # on a logarithmic axis every floor is near
+    if orders:
+        axes[0].autoscale(axis="y")
+        _logarithmic(axes[0].yaxis)
+    _mark_floors(axes[0], {name: value * factor for name, value in (floors or {}).items()}, reach, metric)
     if several:
         axes[0].set_title(f"{len(drawn)} runs, adapted step by step")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left")
@@ -142,8 +158,11 @@ def task_histogram(per_task: Array, floors: Mapping[str, float] | None = None, m
     mean, ci = interval95(values)
     figure = Figure(figsize=(6.4, 3.5))
     ax = figure.subplots()
-    counts, edges = np.histogram(values, bins=_bins(values))
+    orders = _orders(values, metric)
+    counts, edges = np.histogram(values, bins=_decades(values) if orders else _bins(values))
     ax.bar(edges[:-1] * factor, counts, np.diff(edges) * factor, align="edge", color=SKY, ec="white", lw=0.6)
+    if orders:
+        _logarithmic(ax.xaxis)
     ax.axvspan((mean - ci) * factor, (mean + ci) * factor, color=BLUE, alpha=0.25, linewidth=0)
     ax.axvline(mean * factor, color=BLUE, linewidth=1.8)
     nearest = sorted((floors or {}).items(), key=lambda floor: abs(floor[1] - mean))
@@ -302,6 +321,8 @@ def _mark_floors(ax: Axes, floors: Mapping[str, float], reach: tuple[float, floa
         _at_the_right(ax, f"↓ {said[name]}", (0, "axes fraction"), 3 + 11 * i)
     for i, name in enumerate(over):
         _at_the_right(ax, f"↑ {said[name]}", (1, "axes fraction"), -3 - 11 * i)
+    if ax.get_yscale() == "log":
+        return
     bottom = min([ax.get_ylim()[0], *(floors[name] - 0.1 * height for name in near)])
     top = max([ax.get_ylim()[1], *(floors[name] + 0.1 * height for name in near)])
     row = 0.07 * (top - bottom)
@@ -325,10 +346,11 @@ def _at_the_right(ax: Axes, text: str, place: tuple[float, str], points: float) 
 
 def _label_line(ax: Axes, row: int, text: str, x: float, half: float, colour: str, mean: float) -> None:
     """The label of a vertical line of the histogram, in a row of its own, on the side away from the mean if it fits."""
-    left, right = ax.get_xlim()
-    width = (right - left) * (len(text) * 5.2 + 8) / 370  # of 8.5 point letters in the frame, both in points
-    outward = x > mean or (x == mean and mean < (left + right) / 2)
-    to_right = x + half + width < right if outward else x - half - width < left
+    place = ax.transData + ax.transAxes.inverted()
+    start, middle, end = (float(place.transform((value, 0))[0]) for value in (x - half, mean, x + half))
+    width = (len(text) * 5.2 + 8) / 370  # of 8.5 point letters in the frame, both in points
+    outward = x > mean or (x == mean and middle < 0.5)
+    to_right = end + width < 1 if outward else start - width < 0
     ax.annotate(
         text,
         (x + half if to_right else x - half, 1 - ROW * row),
@@ -341,3 +363,27 @@ def _label_line(ax: Axes, row: int, text: str, x: float, half: float, colour: st
         fontsize=8.5,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8},
     )
+
+
+def _decades(values: Floats, most: int = 40) -> Floats:
+    """Edges of at most `most` bins of one width on a logarithmic axis; values > 0."""
+    low, high = values.min(), values.max()
+    if low == high:
+        low, high = low / 1.1, high * 1.1
+    edges: Floats = np.geomspace(low, high, min(most, math.ceil(math.sqrt(len(values)) * 1.5)) + 1)
+    edges[0], edges[-1] = low, high  # rounding must not lose a task
+    return edges
+
+
+def _orders(values: Floats, metric: str) -> bool:
+    """Whether an axis of these values is logarithmic: errors, all of them above zero."""
+    return wording.lower_is_better(metric) and bool((values > 0).all())
+
+
+def _logarithmic(axis: Axis) -> None:
+    """Make an axis logarithmic, with ticks such as 0.1, 0.2, 0.5, 1, and at powers of ten if there are many."""
+    axis.axes.set(**{"xscale" if isinstance(axis, XAxis) else "yscale": "log"})
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())

@@ -15,8 +15,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
+from handful import wording
 from handful.errors import HandfulError
-from handful.report import wording
 from handful.report.style import LINE, MUTED, PANEL, RIGHT, WRONG, as_array, as_floats, font_families, styled
 
 if TYPE_CHECKING:

@@ -1,19 +1,38 @@
-"""The picture of one test task of a run, its mistakes framed."""
+"""The picture of test tasks of a run: what they were learned from, and how well."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from handful.episodes import EpisodeSampler
+import numpy as np
+import torch
+
+from handful.data.functions import FunctionSplit
+from handful.data.store import ClassSplit
+from handful.episodes import Episode, EpisodeSampler, FunctionSampler
+from handful.errors import HandfulError
 from handful.recipe import Protocol
+from handful.report.curves import fitted_curves
 from handful.report.sheet import contact_sheet
 from handful.report.style import save
 from handful.run import Run
 
+CURVES = 6  # tasks in the picture of a regression run
+GRID = 201  # points of a drawn curve
+
 
 def draw_task(run: Run, protocol: Protocol) -> Path:
-    """Draw the first test task of a protocol, as the run's method names it, to `plots/contact_sheet.png`."""
+    """Draw the first test task or tasks of a protocol into `plots/`, as the run's method answers them."""
     split = run.data.test
+    if isinstance(split, ClassSplit):
+        return _draw_pictures(run, split, protocol)
+    if isinstance(split, FunctionSplit):
+        return _draw_curves(run, split, protocol)
+    raise HandfulError(f"There is no picture of a task of the data set {run.data.name!r}.")
+
+
+def _draw_pictures(run: Run, split: ClassSplit, protocol: Protocol) -> Path:
+    """`contact_sheet.png`: one task as pictures, its mistakes framed."""
     sampler = EpisodeSampler(split, protocol.way, protocol.shot, protocol.query, run.recipe.seed)
     episode = sampler.episodes(0, 1).to(run.method.device)
     predictions = run.method.predict(episode, protocol.inner_steps, protocol.norm_stats)[-1, 0]
@@ -27,6 +46,25 @@ def draw_task(run: Run, protocol: Protocol) -> Path:
         probability=predictions.softmax(-1).max(-1).values,
     )
     return save(figure, run.folder / "plots" / "contact_sheet.png")
+
+
+def _draw_curves(run: Run, split: FunctionSplit, protocol: Protocol) -> Path:
+    """`fitted_curves.png`: the true curve of each task, its support, and the fit after every inner step."""
+    sampler, family = FunctionSampler(split, protocol.shot, protocol.query, run.recipe.seed), split.data
+    episode = sampler.episodes(0, CURVES)
+    grid = np.broadcast_to(np.linspace(*family.domain, GRID), (CURVES, GRID))
+    truth = family.value(sampler.parameters(0, CURVES), grid)
+    x, y = (torch.from_numpy(values.copy()).float().unsqueeze(-1) for values in (grid, truth))
+    asked = Episode(episode.support_x, episode.support_y, x, y).to(run.method.device)
+    fits = run.method.predict(asked, protocol.inner_steps, protocol.norm_stats)
+    figure = fitted_curves(
+        support_x=episode.support_x[..., 0],
+        support_y=episode.support_y[..., 0],
+        x=x[..., 0],
+        y=truth,
+        fits=fits[..., 0],
+    )
+    return save(figure, run.folder / "plots" / "fitted_curves.png")
 
 
 def short_name(name: str) -> str:

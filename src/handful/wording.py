@@ -1,4 +1,4 @@
-"""How numbers are said, on the page and in the pictures: `96.7 ± 0.4 %`."""
+"""How numbers are said, on the screen, on the page and in the pictures: `96.7 ± 0.4 %`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ def lower_is_better(metric: str) -> bool:
     return any(word in metric.lower() for word in ("error", "loss", "mse"))
 
 
+def better(value: float, than: float, metric: str) -> bool:
+    """Whether a value of the metric is the better one; any is better than one that is not a number."""
+    return math.isnan(than) or (value < than if lower_is_better(metric) else value > than)
+
+
 def measured(mean: float, ci95: float | None = None, metric: str = "accuracy", signed: bool = False) -> str:
     """`96.7 ± 0.4 %`: a mean with its 95 % interval, both as in JSON (an accuracy is a fraction).
 
@@ -44,6 +49,15 @@ def measured(mean: float, ci95: float | None = None, metric: str = "accuracy", s
     interval = f" ± {ci:.{digits}f}" if known else ""
     unit = (" points" if signed else " %") if percent else ""
     return f"{mean:{'+' if signed else ''}.{digits}f}{interval}{unit}".replace("-", "−")
+
+
+def protocol(way: int | None, shot: int | None, query: int | None) -> str:
+    """`5-way 1-shot, 15 queries a class`; tasks without classes (one way) are `10-shot, 10 queries`."""
+    classes = way is not None and way > 1
+    parts = [" ".join(filter(None, [f"{way}-way" if classes else "", f"{shot}-shot" if shot else ""]))]
+    if query:
+        parts.append(("1 query" if query == 1 else f"{query} queries") + (" a class" if classes else ""))
+    return ", ".join(filter(None, parts))
 
 
 def count(number: int, noun: str) -> str:

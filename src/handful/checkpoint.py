@@ -32,6 +32,10 @@ class Progressed:
     seconds: float = 0.0
     best_step: int = 0
     best_score: float = math.nan  # until the first validation
+    chunk: int = 0
+    """Tasks whose graph is held at a time; 0 before that is decided (`handful.memory`)."""
+    backprop: str = "graph"
+    memory_gib: float | None = None
 
 
 def claim(out: Path, recipe: Recipe, fresh: bool) -> None:

@@ -28,6 +28,7 @@ from handful.episodes import Episode, Sampler
 from handful.errors import HandfulError
 from handful.evaluation import Result, evaluate_method
 from handful.files import write_text
+from handful.memory import plan
 from handful.methods import METHODS, Method
 from handful.problems import problem_of
 from handful.progress import Progress
@@ -166,6 +167,7 @@ def fit(
     schedule = learning_rate(optimizer, settings)
     progressed = resume(out, run.method, optimizer, schedule)
     progress.start(progressed.step)
+    plan_step(run.method, tasks, settings, progressed, progress)
     stop_after = math.inf if max_minutes is None else max_minutes * 60
     if progressed.step and progressed.seconds >= stop_after:
         return progressed
@@ -184,7 +186,7 @@ def fit(
     for episode in loader:
         torch.manual_seed(run.recipe.seed * 1_000_003 + progressed.step)  # dropout is the step's own, resumed or not
         run.method.outer_step = progressed.step
-        loss, score = step_tasks(fabric, method, optimizer, fabric.to_device(episode), settings)
+        loss, score = step_tasks(fabric, method, optimizer, fabric.to_device(episode), settings.clip, progressed.chunk)
         check_finite(loss, run, progressed.step)
         optimizer.step()
         schedule.step()
@@ -225,8 +227,23 @@ def fit(
     return progressed
 
 
+def plan_step(
+    method: Method, tasks: Sampler, settings: TrainRecipe, progressed: Progressed, progress: Progress
+) -> None:
+    """Decide how many tasks to hold at a time, and say what a step will take.
+
+    A resumed run keeps to what was decided, whatever is free now: its sums are the same to the last bit.
+    """
+    if progressed.chunk and progressed.memory_gib == settings.memory_gib:
+        method.backprop = progressed.backprop
+        return
+    found = plan(method, lambda count: tasks.episodes(0, count), settings.tasks_per_step, settings.memory_gib)
+    progressed.chunk, progressed.backprop, progressed.memory_gib = found.chunk, found.backprop, settings.memory_gib
+    progress.say(str(found))
+
+
 def step_tasks(
-    fabric: Fabric, method: Any, optimizer: Optimizer, episode: Episode, settings: TrainRecipe
+    fabric: Fabric, method: Any, optimizer: Optimizer, episode: Episode, clip: float | None, chunk: int
 ) -> tuple[float, float]:
     """One outer gradient: the mean over the step's tasks, a chunk's graph at a time.  Returns mean loss and score.
 
@@ -234,7 +251,6 @@ def step_tasks(
     """
     optimizer.zero_grad()
     total = len(episode.support_x)
-    chunk = settings.tasks_per_chunk or total
     loss = score = 0.0
     for start in range(0, total, chunk):
         part = episode.tasks(start, start + chunk)
@@ -245,8 +261,8 @@ def step_tasks(
         loss += outcome.loss.item() * share
         score += outcome.score.mean().item() * share
     norm = torch.nn.utils.get_total_norm([p.grad for p in method.parameters() if p.grad is not None])
-    if settings.clip is not None:
-        torch.nn.utils.clip_grad_value_(method.parameters(), settings.clip)
+    if clip is not None:
+        torch.nn.utils.clip_grad_value_(method.parameters(), clip)
     return loss if norm.isfinite() else math.nan, score
 
 

@@ -35,7 +35,7 @@ from meta_step_contenders import (
     library_versions,
     step_flops,
 )
-from meta_step_workers import MATRIX_PRODUCT, Allocator, Job, Row, make_row, matrix_rate, measure
+from meta_step_workers import MATRIX_PRODUCT, Allocator, Job, Row, make_row, matrix_rate, measure, on_threads
 
 TOLERANCE = 1e-8
 
@@ -76,12 +76,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--growth", action="store_true", help="time and memory against tasks, ways, shots and steps")
     parser.add_argument("--largest", type=int, default=1000, help="leave out sizes of --growth above this")
     parser.add_argument("--plot", type=Path, help="where --growth draws its picture")
-    parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--warmup", type=int, default=3)
+    parser.add_argument("--repeats", type=int, help="10, and 3 for --growth, unless said otherwise")
+    parser.add_argument("--warmup", type=int, help="3, and 1 for --growth, unless said otherwise")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.repeats is None:
+        options.repeats = 3 if options.growth else 10
+    if options.warmup is None:
+        options.warmup = 1 if options.growth else 3
     if options.repeats < 1 or options.warmup < 0 or options.threads < 1:
         parser.error("--repeats and --threads are at least 1, --warmup at least 0")
     return options
@@ -89,7 +93,7 @@ def arguments() -> argparse.Namespace:
 
 def announce(options: argparse.Namespace) -> None:
     machine = environment()
-    where = machine["gpu"] if options.device == "cuda" else f"{machine['cpu']}, {options.threads} threads"
+    where = machine["gpu"] if options.device == "cuda" else f"{machine['cpu']}, {on_threads(options.threads)}"
     libraries = {name: found for name, found in library_versions().items() if found}
     versions = {"torch": machine["torch"], **libraries, "Handful": machine["commit"] or machine["handful"]}
     print(where + "; " + ", ".join(f"{name} {found}" for name, found in versions.items()))
@@ -103,7 +107,7 @@ def compare(setting: Setting, options: argparse.Namespace) -> list[Row] | None:
     print(f"\n{setting}")
     rows: list[Row] = []
     for mode in options.mode or MODES:
-        errors = disagreement(setting, mode, options.device)
+        errors = disagreement(setting, mode, contenders(setting, mode), options.device)
         name, worst = max(errors.items(), key=lambda item: item[1])
         if not worst <= TOLERANCE:
             print(f"{mode}: {name} is {worst:.1e} from the plain loop in float64: not the same, so not timed.")

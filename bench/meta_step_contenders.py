@@ -372,9 +372,9 @@ MAKERS: dict[str, Callable[[nn.Module, Setting, bool], Contender]] = {
 }
 
 
-def contenders(setting: Setting, mode: Mode) -> list[str]:
+def contenders(setting: Setting, mode: Mode, libraries: Sequence[str] = LIBRARIES) -> list[str]:
     """Who is compared, of those that can be imported here."""
-    names = ["plain loop", *(name for name in LIBRARIES if find_spec(name)), "Handful"]
+    names = ["plain loop", *(name for name in libraries if find_spec(name)), "Handful"]
     if mode == "second order" and recompute_is_known():
         names.append("Handful, recompute")
     if setting.note002 and mode == "first order":
@@ -402,7 +402,7 @@ def library_versions() -> dict[str, str | None]:
     return found
 
 
-def disagreement(setting: Setting, mode: Mode, device: str = "cpu") -> dict[str, float]:
+def disagreement(setting: Setting, mode: Mode, names: Sequence[str], device: str = "cpu") -> dict[str, float]:
     """How far each contender's result is from the plain loop's, relative, in float64 on a small episode.
 
     The result is the outer gradient in training and the query predictions at test time.  Float64, because ReLU and
@@ -413,7 +413,7 @@ def disagreement(setting: Setting, mode: Mode, device: str = "cpu") -> dict[str,
     episode = Episode(episode.support_x.double(), episode.support_y, episode.query_x.double(), episode.query_y)
     episode = episode.to(torch.device(device))
     results: dict[str, Tensor] = {}
-    for name in ["plain loop", *contenders(setting, mode)]:
+    for name in dict.fromkeys(["plain loop", *names]):
         network = make_network(small).double().to(device)
         contender = MAKERS[name](network, small, mode == "first order")
         if mode in TRAINING:

@@ -10,11 +10,11 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from handful.report.style import BLUE, GREEN, INK, ORANGE, save, styled
 from meta_step_contenders import Mode, Setting, contenders, step_flops
-from meta_step_workers import MATRIX_PRODUCT, Job, Row, make_row, matrix_rate, measure
+from meta_step_workers import MATRIX_PRODUCT, Job, Row, make_row, matrix_rate, measure, on_threads
 
 SIZES = {
     "tasks": (1, 2, 4, 8, 16, 32, 64),
@@ -121,13 +121,14 @@ def draw_panel(axes: Axes, rows: Sequence[Row], key: str) -> None:
             axes.plot(*zip(*points), color=color, marker=marker, markersize=4.5, label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def caption(rows: Sequence[Row]) -> str:
     first = rows[0]
-    where = first["machine_gpu"] if first["device"] == "cuda" else f"{first['machine_threads']} threads"
+    where = first["machine_gpu"] if first["device"] == "cuda" else on_threads(first["machine_threads"])
     ends = f" A line ends where a step passed {LONGEST:g} s or {MOST / 1024:g} GiB." if any_left_out(rows) else ""
     return f"Second-order meta-training step, {where}, median of {first['repeats']}, each as installed.{ends}"
 

@@ -281,3 +281,7 @@ def make_row(job: Job, samples: list[Sample] | str, rate: float, flops: int) -> 
         "peak_mib": max(sample.peak for sample in samples) / 2**20,
         "matrix_share": flops / median_wall(samples) / rate,
     }
+
+
+def on_threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"

@@ -84,14 +84,55 @@ def test_the_whole_way(handful: Command, recipe_file: Path, pictures: Path, tmp_
     other = tmp_path / "other"
     told = json.loads(ok(handful("train", recipe_file, "--out", other, "--set", "train.steps=4", "--json")).out)
     assert [result["norm_stats"] for result in told] == ["batch", "support"]
-    compared = json.loads(ok(handful("compare", run, other, "--tasks", 10, "--json")).out)
-    assert compared["differences"][0]["tasks"] == 10
-    assert "points (95 % over 10 paired tasks)" in ok(handful("compare", run, other, "--tasks", 10)).out
     compared = json.loads(ok(handful("compare", run, other, "--tasks", 10, "--inductive", "--json")).out)
     assert not any(result["transductive"] for result in compared["results"])
     assert "report.html" in ok(handful("report", run)).out
     ok(handful("report", run, other, "--out", tmp_path / "both.html"))
     assert "other" in (tmp_path / "both.html").read_text(encoding="utf-8")
+
+
+def test_compare(handful: Command, recipe_file: Path, tmp_path: Path) -> None:
+    first, second, third, other_tasks, inductive = (tmp_path / name for name in ("a", "b", "c", "other", "inductive"))
+    short = ("--set", "train.steps=4")
+    ok(handful("train", recipe_file, "--out", first, *short))
+    ok(handful("train", recipe_file, "--out", second, *short, "--set", "evaluate.inner_steps=3", "--set", "seed=1"))
+    ok(handful("train", recipe_file, "--out", third, "--set", "train.steps=8"))
+    ok(handful("train", recipe_file, "--out", other_tasks, *short, "--set", "data.image_size=20"))
+    ok(handful("train", recipe_file, "--out", inductive, *short, "--set", "method.norm_stats=support"))
+
+    told = json.loads(ok(handful("compare", first, second, third, "--tasks", 10, "--json")).out)
+    assert [result["name"] for result in told["results"]] == [str(first), str(second), str(third)]
+    assert len({result["task_hash"] for result in told["results"]}) == 1
+    assert [result["inner_steps"] for result in told["results"]] == [2, 3, 2]  # each as in its own recipe
+    assert [result["seed"] for result in told["results"]] == [0, 0, 0]  # the tasks of the first
+    assert [(d["run"], d["baseline"], d["tasks"]) for d in told["differences"]] == [
+        (str(second), str(first), 10),
+        (str(third), str(first), 10),
+    ]
+    assert told["written"] == []
+
+    held = set(first.rglob("*"))
+    page = tmp_path / "pages" / "abc.html"
+    said = ok(handful("compare", first, second, third, "--tasks", 10, "--inner-steps", 1, "--out", page)).out
+    assert f"{second}, 1 inner step: accuracy" in said
+    assert "points (95 % over 10 paired tasks)" in said
+    assert "clear of zero." in said
+    assert f"written to {page}\n" in said
+    assert sorted(path.name for path in page.parent.iterdir()) == ["abc-adaptation.png", "abc-forest.png", "abc.html"]
+    assert set(first.rglob("*")) == held  # the runs stay as they are
+    assert "3 runs compared" in page.read_text(encoding="utf-8")
+
+    twice = json.loads(ok(handful("compare", first, second, f"{first}/../a", "--tasks", 10, "--json")).out)
+    assert [result["name"] for result in twice["results"]] == [str(first), str(second)]
+    refused(handful("compare", first), "at least 2 different runs, not 1")
+    refused(handful("compare", first, f"{first}/../a"), "at least 2 different runs, not 1")
+    refused(handful("compare", first, tmp_path), f"{tmp_path} is not a run folder")
+    refused(handful("compare", first, tmp_path / "none"), "none is not a run folder")
+    refused(handful("compare", first, other_tasks, "--tasks", 10), "other was measured on other tasks", "same data")
+    refused(handful("compare", first, inductive, "--tasks", 10), "inductive is inductive and", "with --inductive")
+    ok(handful("compare", first, inductive, "--tasks", 10, "--inductive"))
+    refused(handful("compare", first, second, "--out", tmp_path), "ends in .html")
+    assert handful("compare", first, second, "--inner-steps", -1).code == 2
 
 
 @pytest.mark.parametrize("kind", ["methods", "backbones", "datasets", "recipes"])

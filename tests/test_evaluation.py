@@ -9,18 +9,18 @@ import pytest
 import torch
 
 from handful.backbones import conv4
-from handful.comparison import compare, paired_differences
+from handful.comparison import Difference, clear_of_zero, compare, paired_differences
 from handful.data import load
 from handful.data.store import ImageStore
 from handful.errors import HandfulError
 from handful.evaluation import evaluate_method, interval, percent
-from handful.methods import MAML
+from handful.methods import MAML, GradientBased
 from handful.recipe import Protocol
 
 PROTOCOL = Protocol(way=3, shot=1, query=2, tasks=45)
 
 
-def made(store: ImageStore, seed: int = 0) -> MAML:
+def made(store: ImageStore, seed: int = 0) -> GradientBased:
     torch.manual_seed(seed)
     method = MAML(conv4(channels=8, image_shape=store.image_shape, downsample="stride"), inner_steps=2)
     method.attach_head(3)
@@ -96,9 +96,34 @@ def test_only_the_same_tasks_compare(store: ImageStore) -> None:
     inductive = evaluate_method(made(store), store.test, PROTOCOL.model_copy(update={"norm_stats": "support"}))
     with pytest.raises(HandfulError, match=r"inductive is inductive and one transductive.*--inductive"):
         compare({"one": one, "inductive": inductive})
+    plain = replace(inductive, norm_stats="none")
+    with pytest.raises(HandfulError, match=r"one is transductive and plain inductive \(it has no batch norm\)"):
+        compare({"plain": plain, "one": one})
+    assert compare({"inductive": inductive, "plain": plain})[0].mean == 0
     elsewhere = evaluate_method(made(store), store.test, PROTOCOL, seed=1)
     with pytest.raises(HandfulError, match=r"elsewhere was measured on other tasks \(\w{16}\) than one"):
         compare({"one": one, "elsewhere": elsewhere})
+
+
+@pytest.mark.parametrize(
+    ("clear", "total", "said"),
+    [
+        (0, 1, "The difference is not clear of zero"),
+        (1, 1, "The difference is clear of zero"),
+        (0, 3, "No difference is clear of zero"),
+        (1, 3, "1 of 3 differences is clear of zero"),
+        (2, 3, "2 of 3 differences are clear of zero"),
+        (2, 2, "Both differences are clear of zero"),
+        (3, 3, "All 3 differences are clear of zero"),
+    ],
+)
+def test_how_many_differences_are_clear_is_said_in_words(clear: int, total: int, said: str) -> None:
+    assert clear_of_zero(clear, total) == said
+
+
+def test_a_difference_is_clear_when_its_interval_does_not_hold_zero() -> None:
+    assert Difference("b", "a", -0.02, 0.01, 9).clear
+    assert not Difference("b", "a", 0.01, 0.01, 9).clear
 
 
 def test_a_result_that_does_not_beat_its_floor_says_so(store: ImageStore) -> None:

@@ -21,7 +21,7 @@ from handful.data.store import ImageStore
 from handful.episodes import Episode, EpisodeSampler
 from handful.errors import HandfulError
 from handful.files import read_tensors
-from handful.methods import MAML
+from handful.methods import GradientBased
 from handful.recipe import TrainRecipe, load_recipe
 from handful.run import Run
 from handful.training import EpisodeBatches, step_tasks, train_recipe
@@ -99,12 +99,25 @@ def test_what_a_run_leaves_behind(recipe_file: Path, tmp_path: Path) -> None:
     assert not set(classes["train"]) & set(classes["test"])
 
 
+def test_learned_step_sizes_are_drawn_and_are_on_the_page(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learned_rates(method: MAML) -> dict[str, torch.Tensor]:
+        return {name: value.new_tensor(0.4) for name, value in method.network.named_parameters()}
+
+    monkeypatch.setattr(MAML, "learned_rates", learned_rates)
+    train_recipe(load_recipe(str(recipe_file), ["train.steps=4"]), tmp_path / "run", quiet=True)
+    assert (tmp_path / "run" / "plots" / "step_sizes.png").is_file()
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "The step sizes that were learned" in page
+
+
 def test_learning_happens(recipe_file: Path, tmp_path: Path) -> None:
     changes = [
         "train.steps=150",
         "train.validate_every=50",
         "evaluate.tasks=60",
-        "method.learn_inner_lr=true",
+        "method.rates=per_tensor",
     ]
     trained(recipe_file, tmp_path / "run", *changes)
     losses = [float(row["loss"]) for row in read_metrics(tmp_path / "run" / "metrics.csv")]
@@ -223,16 +236,16 @@ def test_class_with_too_few_images(recipe_file: Path, tmp_path: Path) -> None:
 def test_nan_stops_with_the_step_and_keeps_the_last_good_weights(
     recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = MAML.forward
+    original = GradientBased.forward
     calls = 0
 
-    def poisoned(self: MAML, episode: Any) -> Any:
+    def poisoned(self: GradientBased, episode: Any) -> Any:
         nonlocal calls
         calls += 1
         outcome = original(self, episode)
         return outcome._replace(loss=outcome.loss * math.nan) if calls == 7 else outcome
 
-    monkeypatch.setattr(MAML, "forward", poisoned)
+    monkeypatch.setattr(GradientBased, "forward", poisoned)
     with pytest.raises(HandfulError, match=r"not finite at step 7 \(tasks 24 to 27 of seed 0\).*last good checkpoint"):
         trained(recipe_file, tmp_path / "run")
     kept, metadata = read_tensors(tmp_path / "run" / "checkpoints" / "last" / "training.safetensors")
@@ -243,14 +256,14 @@ def test_nan_stops_with_the_step_and_keeps_the_last_good_weights(
 def test_infinite_gradient_with_a_finite_loss(
     recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = MAML.forward
+    original = GradientBased.forward
 
-    def steep(self: MAML, episode: Any) -> Any:
+    def steep(self: GradientBased, episode: Any) -> Any:
         outcome = original(self, episode)
         zero = torch.stack([(p - p.detach()).square().sum() for p in self.parameters()]).sum()
         return outcome._replace(loss=outcome.loss + torch.sqrt(zero) * 0)  # d sqrt(0) is infinite, times 0 is NaN
 
-    monkeypatch.setattr(MAML, "forward", steep)
+    monkeypatch.setattr(GradientBased, "forward", steep)
     with pytest.raises(HandfulError, match=r"not finite at step 1 .*no checkpoint was written yet"):
         trained(recipe_file, tmp_path / "run")
 

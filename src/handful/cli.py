@@ -106,9 +106,12 @@ def evaluate(
     tasks: Annotated[int | None, typer.Option(min=2)] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Draws the tasks.")] = None,
     inner_steps: Annotated[int | None, typer.Option(min=0)] = None,
+    norm_stats: Annotated[
+        str | None, typer.Option(help="Whose batch-norm statistics: batch, support, support+1, running or per_step.")
+    ] = None,
     inductive: Annotated[
         bool,
-        typer.Option("--inductive", help="Batch-norm statistics of the support set: queries judged one by one."),
+        typer.Option("--inductive", help="Short for --norm-stats support: queries judged one by one."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -116,6 +119,8 @@ def evaluate(
     from handful.evaluation import evaluate as score
     from handful.run import Run
 
+    if inductive and norm_stats not in (None, "support"):
+        raise HandfulError(f"--inductive is --norm-stats support, and --norm-stats says {norm_stats!r}; leave out one.")
     opened = Run.open(run, data)
     result = score(
         opened,
@@ -126,7 +131,7 @@ def evaluate(
         tasks=tasks,
         seed=seed,
         inner_steps=inner_steps,
-        norm_stats="support" if inductive else None,
+        norm_stats="support" if inductive else norm_stats,  # type: ignore[arg-type]  # checked where it is used
     )
     path = result.save(run)
     show(json.loads(result.to_json()), as_json, f"{result}\nwritten to {path}")
@@ -139,43 +144,60 @@ def compare(
     shot: Annotated[int | None, typer.Option(min=1)] = None,
     query: Annotated[int | None, typer.Option(min=1)] = None,
     tasks: Annotated[int | None, typer.Option(min=2)] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Draws the tasks; as in the first run's recipe.")] = None,
+    inner_steps: Annotated[
+        int | None, typer.Option(min=0, help="Inner steps of every run; as in its own recipe if not said.")
+    ] = None,
     inductive: Annotated[bool, typer.Option("--inductive", help="Score all of them inductively.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="NAME.html: write a page, with NAME-forest.png and NAME-adaptation.png beside it."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score runs on the same tasks: paired differences to the first with 95 % intervals."""
+    """Score runs on the same tasks: paired differences to the first with 95 % intervals.
+
+    The runs stay as they are. --out writes one self-contained page: the results with their floors, the differences
+    as a forest plot, the adaptation curve of each run, and the runs themselves.
+    """
     from dataclasses import asdict, replace
 
+    from handful.comparison import clear_of_zero, score_together
     from handful.comparison import compare as paired
-    from handful.evaluation import evaluate as score
-    from handful.report.wording import measured
-    from handful.run import Run
+    from handful.report.wording import count, measured
 
-    if len(set(runs)) < 2:
-        raise HandfulError(f"compare needs at least 2 different runs, not {len(set(runs))}.")
-    protocol = Run.read_recipe(runs[0]).protocols()[0]
-    results = {
-        str(folder): score(
-            Run.open(folder),
-            way=way or protocol.way,
-            shot=shot or protocol.shot,
-            query=query or protocol.query,
-            tasks=tasks or protocol.tasks,
-            seed=seed,
-            norm_stats="support" if inductive else None,
-        )
-        for folder in runs
-    }
+    if out is not None and out.suffix != ".html":
+        raise HandfulError(f"--out names the page to write, which ends in .html; {str(out)!r} does not.")
+    results = score_together(
+        runs,
+        way=way,
+        shot=shot,
+        query=query,
+        tasks=tasks,
+        seed=seed,
+        inner_steps=inner_steps,
+        norm_stats="support" if inductive else None,
+    )
     differences = paired(results)
-    lines = [f"{name}: {result}" for name, result in results.items()]
+    metric = next(iter(results.values())).metric
+    written: list[Path] = []
+    if out:
+        from handful.report import write_comparison
+
+        written = write_comparison(results, out)
+    lines = [f"{name}, {count(result.inner_steps, 'inner step')}: {result}" for name, result in results.items()]
     lines += [
-        f"{d.label}: {measured(d.mean, d.ci95, signed=True)} (95 % over {d.tasks} paired tasks)" for d in differences
+        f"{d.label}: {measured(d.mean, d.ci95, metric, signed=True)} (95 % over {d.tasks} paired tasks)"
+        for d in differences
     ]
+    lines += [clear_of_zero(sum(d.clear for d in differences), len(differences)) + "."]
+    lines += [f"written to {path}" for path in written]
     value = {
         "results": [
             {"name": name, **json.loads(replace(result, per_task=[]).to_json())} for name, result in results.items()
         ],
         "differences": [asdict(d) for d in differences],
+        "written": [str(path) for path in written],
     }
     show(value, as_json, "\n".join(lines))
 

@@ -2,17 +2,22 @@
 
 Tasks differ far more from each other than methods do; on the same tasks that spread cancels, and the interval of the
 mean difference is much narrower than those of the two means.
+
+score_together (runs -> results on the same tasks) -> compare (results -> paired differences to the first).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from handful.errors import HandfulError
-from handful.evaluation import Result, interval
+from handful.evaluation import Result, evaluate, interval
+from handful.inner_loop import NormStats
+from handful.run import Run
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,11 @@ class Difference:
         """`run − baseline`."""
         return f"{self.run} − {self.baseline}"
 
+    @property
+    def clear(self) -> bool:
+        """Whether the interval does not hold zero."""
+        return abs(self.mean) > self.ci95
+
 
 def paired_differences(per_task: Mapping[str, Sequence[float]]) -> list[Difference]:
     """Each run against the first: name -> scores [T] on the same T tasks in the same order."""
@@ -42,6 +52,12 @@ def paired_differences(per_task: Mapping[str, Sequence[float]]) -> list[Differen
 
 def compare(results: Mapping[str, Result]) -> list[Difference]:
     """Each run's result against the first; results on other tasks than the first's are refused."""
+    check_comparable(results)
+    return paired_differences({name: result.per_task for name, result in results.items()})
+
+
+def check_comparable(results: Mapping[str, Result]) -> None:
+    """Refuse results on other tasks than the first's, and transductive beside inductive ones."""
     (first, baseline), *others = results.items()
     for name, result in others:
         if result.task_hash != baseline.task_hash:
@@ -54,8 +70,60 @@ def compare(results: Mapping[str, Result]) -> list[Difference]:
                 f"{name} is {_mode(result)} and {first} {_mode(baseline)}, which are different quantities; "
                 "compare with --inductive, which scores all of them inductively."
             )
-    return paired_differences({name: result.per_task for name, result in results.items()})
+
+
+def score_together(
+    folders: Sequence[Path],
+    *,
+    way: int | None = None,
+    shot: int | None = None,
+    query: int | None = None,
+    tasks: int | None = None,
+    seed: int | None = None,
+    inner_steps: int | None = None,
+    norm_stats: NormStats | None = None,
+) -> dict[str, Result]:
+    """Score runs, each by its folder's name, on the test tasks that the first one's recipe draws.
+
+    What is said holds for all of them.  Inner steps and statistics that are not said are those of each run's own
+    recipe.  A folder given twice counts once; nothing is written into the runs.
+    """
+    different: dict[Path, Path] = {}
+    for folder in folders:
+        different.setdefault(folder.resolve(), folder)
+    if len(different) < 2:
+        raise HandfulError(f"compare needs at least 2 different runs, not {len(different)}.")
+    runs = {str(folder): Run.open(folder) for folder in different.values()}  # all open before the first is scored
+    first = next(iter(runs.values())).recipe
+    protocol = first.protocols()[0]
+    results: dict[str, Result] = {}
+    for name, run in runs.items():
+        results[name] = evaluate(
+            run,
+            way=way or protocol.way,
+            shot=shot or protocol.shot,
+            query=query or protocol.query,
+            tasks=tasks or protocol.tasks,
+            seed=first.seed if seed is None else seed,
+            inner_steps=inner_steps,
+            norm_stats=norm_stats,
+        )
+        check_comparable(results)  # now, rather than after minutes of scoring the others
+    return results
+
+
+def clear_of_zero(clear: int, total: int) -> str:
+    """In words, how many of `total` intervals do not hold zero: `1 of 3 differences is clear of zero`."""
+    if total == 1:
+        return f"The difference is {'' if clear else 'not '}clear of zero"
+    if clear == 0:
+        return "No difference is clear of zero"
+    if clear == total:
+        return f"{'Both' if total == 2 else f'All {total}'} differences are clear of zero"
+    return f"{clear} of {total} differences {'is' if clear == 1 else 'are'} clear of zero"
 
 
 def _mode(result: Result) -> str:
-    return "transductive" if result.transductive else "inductive"
+    if result.transductive:
+        return "transductive"
+    return "inductive (it has no batch norm)" if result.norm_stats == "none" else "inductive"

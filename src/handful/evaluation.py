@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from handful.data.store import ClassSplit
 from handful.episodes import EpisodeSampler
 from handful.files import write_text
-from handful.inner_loop import NormStats
+from handful.inner_loop import NormStats, has_batch_norm
 from handful.methods import Method
 from handful.recipe import Protocol
 from handful.runtime import keep_freed_memory
@@ -139,6 +139,7 @@ def evaluate_method(
     method.attach_head(method.problem.outputs(protocol.way))
     scores, floors = score_tasks(method, sampler, protocol.tasks, inner_steps, norm_stats)
     means, widths = scores.mean(1), interval(scores)
+    normalised = has_batch_norm(method.network)
     return Result(
         problem=method.problem.name,
         method=_name(method),
@@ -154,8 +155,8 @@ def evaluate_method(
         query=protocol.query,
         seed=seed,
         task_hash=sampler.task_hash(protocol.tasks),
-        norm_stats=norm_stats,
-        transductive=norm_stats == "batch",
+        norm_stats=norm_stats if normalised else "none",
+        transductive=norm_stats == "batch" and normalised,
         inner_steps=inner_steps,
         by_inner_step=means.tolist(),
         by_inner_step_ci95=widths.tolist(),

@@ -135,15 +135,15 @@ class Model:
             image_shape = (shape.channels, shape.height, shape.width)
             backbone = build("backbone", BACKBONES, card.backbone, image_shape=image_shape)
         method = build("method", METHODS, card.method, backbone=backbone)
-        method.attach_head(len(card.classes))
+        network = method.unfitted(len(card.classes))
         tensors, _ = read_tensors(folder / "model.safetensors")
         try:
-            method.network.load_state_dict(tensors)
+            network.load_state_dict(tensors)
         except RuntimeError as error:
             raise HandfulError(
                 f"{folder / 'model.safetensors'} does not fit its card.json: {str(error).splitlines()[-1].strip()}"
             ) from error
-        return cls(method.network.eval().requires_grad_(False), card)
+        return cls(network.eval().requires_grad_(False), card)
 
 
 def fit(support: str | Path | Mapping[str, Sequence[str | Path]], run: Run, inner_steps: int | None = None) -> Model:

@@ -63,8 +63,11 @@ class TrainRecipe(_Section):
     tasks_per_chunk: int | None = Field(None, ge=1)
     """Tasks whose graph is held at a time; the gradient is the same. All of a step if absent."""
     steps: int = Field(ge=1)
+    optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = Field(1e-3, gt=0)
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: Literal["constant", "cosine", "linear"] = "cosine"
+    min_lr: float = Field(0.0, ge=0)
+    """Where `cosine` and `linear` end; `constant` stays at lr."""
     clip: float | None = Field(None, gt=0)
     """Clamp every entry of the outer gradient to [-clip, clip], as MAML does on mini-ImageNet."""
     validate_every: int = Field(500, ge=1)

@@ -1,7 +1,8 @@
 """Parts by name: what a recipe may name, and what a part was made from.
 
-A part (backbone, method) is a class; `@part(REGISTRY, "name")` lets a recipe build it by name.  The constructor's
-signature is the schema: option names and types are read from it, and the made part remembers its options in `spec`.
+A part (backbone, method) is a class, or a function that makes one; `@part(REGISTRY, "name")` lets a recipe build it by
+name.  The signature is the schema: option names and types are read from it, and the made part remembers its options in
+`spec`.
 """
 
 from __future__ import annotations
@@ -16,32 +17,35 @@ from torch import nn
 
 from handful.errors import HandfulError, unknown
 
-Part = TypeVar("Part", bound=type)
-Registry = dict[str, type[nn.Module]]
+Maker = TypeVar("Maker", bound=Callable[..., Any])
+Registry = dict[str, Callable[..., nn.Module]]
 BACKBONES: Registry = {}
 METHODS: Registry = {}
 # Arguments that no recipe sets: other parts, and what the data decides.
-HANDED_IN = ("backbone", "image_shape", "problem")
+HANDED_IN = ("backbone", "image_shape")
 
 
-def part(registry: Registry, name: str) -> Callable[[Part], Part]:
-    """Register a module class under a name, and let its instances remember their options in `spec`."""
+def part(registry: Registry, name: str) -> Callable[[Maker], Maker]:
+    """Register a module class, or a function that makes a module, under a name; what it makes remembers its `spec`."""
 
-    def wrap(cls: Part) -> Part:
-        init = cls.__init__  # type: ignore[misc]
-        signature = inspect.signature(init)
+    def wrap(maker: Maker) -> Maker:
+        call: Callable[..., Any] = vars(maker)["__init__"] if isinstance(maker, type) else maker
+        signature = inspect.signature(call)
 
-        @functools.wraps(init)
-        def remember(self: Any, *args: Any, **options: Any) -> None:
-            init(self, *args, **options)
-            bound = signature.bind(self, *args, **options)
+        @functools.wraps(call)
+        def remember(*args: Any, **options: Any) -> Any:
+            made = call(*args, **options)
+            bound = signature.bind(*args, **options)
             bound.apply_defaults()
-            given = list(bound.arguments.items())[1:]
-            self.spec = {"name": name, **{key: value for key, value in given if key not in HANDED_IN}}
+            given = {key: value for key, value in bound.arguments.items() if key not in HANDED_IN}
+            part = given.pop("self", made)
+            part.spec = {"name": name, **given}
+            return made
 
-        cls.__init__ = remember  # type: ignore[misc]
-        registry[name] = cls
-        return cls
+        if isinstance(maker, type):
+            maker.__init__ = remember  # type: ignore[misc]
+        registry[name] = maker if isinstance(maker, type) else remember
+        return registry[name]  # type: ignore[return-value]
 
     return wrap
 
@@ -56,9 +60,9 @@ def check_options(kind: str, registry: Registry, spec: Mapping[str, Any]) -> dic
     options = {key: value for key, value in spec.items() if key != "name"}
     if name not in registry:
         raise unknown(kind, name, registry)
-    init = registry[name].__init__
-    hints = get_type_hints(init, include_extras=True)
-    parameters = list(inspect.signature(init).parameters.values())[1:]
+    maker = registry[name]
+    hints = get_type_hints(maker.__init__ if isinstance(maker, type) else maker, include_extras=True)
+    parameters = inspect.signature(maker).parameters.values()
     fields: dict[str, Any] = {p.name: (hints[p.name], p.default) for p in parameters if p.name not in HANDED_IN}
     for option in options:
         if option not in fields:

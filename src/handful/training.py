@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, LRScheduler
 from torch.utils.data import DataLoader, Dataset
 
 from handful.backbones import BACKBONES
@@ -136,7 +136,7 @@ def main(
 
 def conclude(run: Run, protocols: list[Protocol], progress: Progress) -> list[Result]:
     """Score the test tasks of every protocol, and draw the report."""
-    from handful.report import draw_task, write_report, write_run_plots  # matplotlib, only now
+    from handful.report import draw_step_sizes, draw_task, write_report, write_run_plots  # matplotlib, only now
 
     results = []
     for protocol in protocols:
@@ -147,6 +147,7 @@ def conclude(run: Run, protocols: list[Protocol], progress: Progress) -> list[Re
         result.save(run.folder)
     write_run_plots(run.folder)
     draw_task(run, max(protocols, key=lambda protocol: protocol.query))
+    draw_step_sizes(run)
     write_report([run.folder], run.folder / "report.html")
     return results
 
@@ -164,7 +165,7 @@ def fit(
     max_minutes bounds the training time of all sessions together; it is looked at whenever a row is logged.
     """
     settings, out = run.recipe.train, run.folder
-    method, optimizer = fabric.setup(run.method, torch.optim.Adam(run.method.parameters(), lr=settings.lr))
+    method, optimizer = fabric.setup(run.method, outer_optimizer(run.method, settings))
     schedule = learning_rate(optimizer, settings)
     progressed = resume(out, run.method, optimizer, schedule)
     progress.start(progressed.step)
@@ -185,6 +186,7 @@ def fit(
     method.train()
     for episode in loader:
         torch.manual_seed(run.recipe.seed * 1_000_003 + progressed.step)  # dropout is the step's own, resumed or not
+        run.method.outer_step = progressed.step
         loss, score = step_tasks(fabric, method, optimizer, fabric.to_device(episode), settings)
         check_finite(loss, run, progressed.step)
         optimizer.step()
@@ -265,8 +267,16 @@ def check_finite(loss: float, run: Run, step: int) -> None:
     )
 
 
+def outer_optimizer(method: Method, settings: TrainRecipe) -> Optimizer:
+    """Adam, or plain gradient descent."""
+    kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.SGD
+    return kind([p for p in method.parameters() if p.requires_grad], lr=settings.lr)
+
+
 def learning_rate(optimizer: Optimizer, settings: TrainRecipe) -> LRScheduler:
-    """The outer rate over the steps."""
+    """The outer rate over the steps, from lr to min_lr."""
     if settings.schedule == "cosine":
-        return CosineAnnealingLR(optimizer, settings.steps)
+        return CosineAnnealingLR(optimizer, settings.steps, settings.min_lr)
+    if settings.schedule == "linear":
+        return LinearLR(optimizer, 1.0, settings.min_lr / settings.lr, settings.steps)
     return LambdaLR(optimizer, lambda _: 1.0)

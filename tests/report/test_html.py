@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import struct
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import numpy as np
 import pytest
 
 from handful.errors import HandfulError
-from handful.report import write_report, write_run_plots
+from handful.evaluation import Result
+from handful.report import write_comparison, write_report, write_run_plots
 
 HEADER = "step,seconds,loss,accuracy,lr,val_mean,val_ci95"
 
@@ -205,8 +207,10 @@ def test_runs_on_the_same_tasks_share_a_column_and_are_paired(tmp_path: Path) ->
     mean, ci = 100 * shift.mean(), 100 * 1.96 * shift.std(ddof=1) / np.sqrt(600)
     assert f"b − a {mean:+.2f} ± {ci:.2f} points" in page.text
     assert "c − a" not in page.text
-    assert "a 96.7 ± 0.4 % transductive 40.0 ± 0.4 % transductive" in page.text
-    assert "b 97.7 ± 0.4 % transductive not measured" in page.text
+    said = "transductive (batch statistics), 2 inner steps"
+    assert f"a 96.7 ± 0.4 % {said} 40.0 ± 0.4 % {said}" in page.text
+    assert f"b 97.7 ± 0.4 % {said} not measured" in page.text
+    assert "floor: pixels 46.3 ± 0.9 % 46.3 ± 0.9 %" in page.text
     assert "c not measured not measured" in page.text
     assert "do not compare them" in page.text
     assert page.text.count("Paired differences on tasks") == 1
@@ -222,6 +226,51 @@ def test_transductive_and_inductive_results_are_never_subtracted(tmp_path: Path)
     assert "b − a" not in page.text
 
 
+def test_all_kinds_of_inductive_results_may_be_subtracted(tmp_path: Path) -> None:
+    kinds = [result(transductive=False, norm_stats=stats) for stats in ("support", "none")]
+    runs = [make_run(tmp_path / name, kind) for name, kind in zip("ab", kinds)]
+    page = Page(write_report(runs, tmp_path / "r.html"))
+    assert "b − a" in page.text
+    assert "inductive (support statistics), 2 inner steps" in page.text
+    assert "b 96.7 ± 0.4 % inductive, 2 inner steps" in page.text
+
+
+def test_a_comparison_shows_its_own_results_and_no_others(tmp_path: Path) -> None:
+    old = result(task_hash="0ld", mean=0.11)
+    folders = [make_run(tmp_path / "runs" / name, old) for name in "abc"]
+    shifts = {"a": 0.0, "b": 0.01, "c": -0.02}
+    fields = result()
+    scored = {
+        str(folder): Result(**fields | {"mean": 0.9 + shift, "per_task": [x + shift for x in fields["per_task"]]})
+        for folder, shift in zip(folders, shifts.values())
+    }
+    scored[str(folders[2])] = replace(scored[str(folders[2])], by_inner_step=[0.88], by_inner_step_ci95=[0.01])
+    before = {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*.*")}
+    written = write_comparison(scored, tmp_path / "out" / "abc.html")
+    assert [path.name for path in written] == ["abc.html", "abc-forest.png", "abc-adaptation.png"]
+    assert {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*.*")} == before
+    page = Page(written[0])
+    assert page.pictures[:2] == [path.read_bytes() for path in written[1:]]
+    comparison = page.text[page.text.index("3 runs compared") : page.text.index("c − a −2.00 points")]
+    for words in (
+        "All results are on the very same tasks",
+        "a 90.0 ± 0.4 % transductive (batch statistics), 2 inner steps",
+        "c 88.0 ± 0.4 %",
+        "floor: chance 20.0 % floor: pixels 46.3 ± 0.9 %",
+        "Scored together for this page",
+        "b − a +1.00 points",
+    ):
+        assert words in comparison, words
+    assert "0ld" not in comparison
+    assert page.text.count("task hash 0ld") == 3  # each run, below, with what its folder holds
+
+
+def test_a_comparison_without_inner_steps_has_no_adaptation_curve(tmp_path: Path) -> None:
+    fields = result(by_inner_step=[0.9], by_inner_step_ci95=[0.1], inner_steps=0)
+    scored = {str(make_run(tmp_path / name)): Result(**fields) for name in "ab"}
+    assert [path.name for path in write_comparison(scored, tmp_path / "x.html")] == ["x.html", "x-forest.png"]
+
+
 def test_runs_on_different_tasks_are_not_compared(tmp_path: Path) -> None:
     runs = [
         make_run(tmp_path / "x" / "run", result()),
@@ -230,7 +279,8 @@ def test_runs_on_different_tasks_are_not_compared(tmp_path: Path) -> None:
     page = Page(write_report(runs, tmp_path / "r.html"))
     assert "their numbers must not be compared" in page.text
     assert page.pictures == []
-    assert "x/run 96.7 ± 0.4 % transductive not measured" in page.text  # equal names get their folders
+    said = "x/run 96.7 ± 0.4 % transductive (batch statistics), 2 inner steps not measured"
+    assert said in page.text  # equal names get their folders
     page = Page(write_report([make_run(tmp_path / "p"), make_run(tmp_path / "q")], tmp_path / "r.html"))
     assert "nothing to compare" in page.text
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from itertools import combinations
 from pathlib import Path
 
 import matplotlib
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from handful.errors import HandfulError
@@ -54,6 +57,7 @@ def task(
         (0.9668, 0.0041, "accuracy", "96.7 ± 0.4 %"),
         (0.98312, 0.0004, "accuracy", "98.31 ± 0.04 %"),
         (0.2, 0.0, "accuracy", "20.0 %"),
+        (0.2, 2e-17, "accuracy", "20.0 %"),
         (0.2, None, "accuracy", "20.0 %"),
         (0.8527, 0.0123, "path IoU", "0.853 ± 0.012"),
         (31.4159, 2.5, "mean squared error", "31.4 ± 2.5"),
@@ -112,10 +116,50 @@ def test_adaptation_curve_of_one_run_states_the_gain_and_shows_floors() -> None:
 def test_adaptation_curve_of_several_runs_has_a_line_and_a_name_each() -> None:
     figure = plots.adaptation_curve({"a": ([0.2, 0.9], None), "b": ([0.2, 0.5, 0.6], [0.1] * 3)})
     (ax,) = figure.axes
-    legend = ax.get_legend()
-    assert legend is not None
+    (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
     assert [len(np.asarray(line.get_xdata())) for line in ax.lines] == [2, 3]
+
+
+def test_adaptation_curves_that_the_first_step_flattens_get_a_second_panel() -> None:
+    curves = {"a": ([0.2, 0.95, 0.96], [0.01] * 3), "b": ([0.2, 0.97, 0.975, 0.98], [0.01] * 4), "c": ([0.965], [0.01])}
+    figure = plots.adaptation_curve(curves, floors={"chance": 0.2})
+    whole, later = figure.axes
+    assert texts(whole) == ["chance 20.0 %"]
+    assert texts(later) == []
+    steps = [np.asarray(line.get_xdata()).tolist() for line in later.lines]
+    assert steps[:2] == [[1, 2], [1, 2, 3]]
+    assert later.get_ylim()[0] > 90
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "c (no inner steps)"]
+
+
+def test_adaptation_curve_of_a_run_that_diverged() -> None:
+    nan = float("nan")
+    (ax,) = plots.adaptation_curve({"a": ([0.2, nan, nan], [0.1, nan, nan])}, floors={"chance": 0.2}).axes
+    assert ax.get_title(loc="left") == "2 inner steps: 20.0 % → not a number"
+    plots.adaptation_curve({"a": ([nan, nan], None), "b": ([0.2, 0.9, 0.91], None)})
+    plots.adaptation_curve({"a": ([nan, nan], None)})
+
+
+@pytest.mark.parametrize(
+    ("floors", "said"),
+    [
+        ({"chance": 0.02, "pixels": 0.463}, ["↓ chance 2.0 %", "↓ pixels 46.3 %"]),
+        ({"chance": 0.02, "pixels": 0.58}, ["pixels 58.0 %", "↓ chance 2.0 %"]),
+        ({"perfect": 1.0}, ["↑ perfect 100.0 %"]),
+    ],
+)
+def test_floors_far_from_the_curves_are_named_at_the_edge(floors: dict[str, float], said: list[str]) -> None:
+    curves = {"a": ([0.6, 0.62, 0.64], [0.01] * 3), "b": ([0.6, 0.65], None)}
+    (ax,) = plots.adaptation_curve(curves, floors=floors).axes
+    assert texts(ax) == said
+    low, high = ax.get_ylim()
+    assert high - low < 20  # percent: the curves, 5 points apart, fill the picture
+    found = boxes(ax)
+    assert not any(a.overlaps(b) for a, b in combinations(found, 2))
+    frame = ax.get_window_extent()
+    assert all(frame.y0 <= box.y0 and box.y1 <= frame.y1 for box in found)
 
 
 def test_task_histogram_counts_every_task_and_marks_mean_and_floors() -> None:
@@ -125,8 +169,34 @@ def test_task_histogram_counts_every_task_and_marks_mean_and_floors() -> None:
     bars = [patch.get_height() for patch in ax.containers[0]]
     assert [height for height in bars if height] == [10, 20, 30]
     assert ax.get_title(loc="left") == f"{wording.measured(mean, ci)} over 60 tasks"
-    assert [float(np.asarray(line.get_xdata())[0]) for line in ax.lines] == pytest.approx([100 * mean, 20, 40])
-    assert texts(ax)[1:] == ["chance 20.0 %", "pixels 40.0 %"]
+    assert [float(np.asarray(line.get_xdata())[0]) for line in ax.lines] == pytest.approx([100 * mean, 40, 20])
+    assert texts(ax)[1:] == ["pixels 40.0 %", "chance 20.0 %"]  # top down, the nearest to the mean first
+
+
+def boxes(ax: Axes) -> list[Bbox]:
+    """Where the words of a picture are, in its pixels."""
+    FigureCanvasAgg(ax.get_figure(root=True))
+    return [text.get_window_extent() for text in ax.texts]
+
+
+@pytest.mark.parametrize(
+    ("mean", "floors"),
+    [
+        (0.21, {"chance": 0.2, "pixel class mean": 0.22}),
+        (0.21, {"chance": 0.2, "pixel class mean": 0.2}),
+        (0.95, {"chance": 0.2, "pixel class mean": 0.96, "nearest": 0.94}),
+        (0.51, {"chance": 0.5, "pixel class mean": 0.51}),
+    ],
+)
+def test_no_label_of_the_histogram_covers_another_or_leaves_the_frame(mean: float, floors: dict[str, float]) -> None:
+    values = np.random.default_rng(0).normal(mean, 0.02, 300)
+    (ax,) = plots.task_histogram(values, floors).axes
+    found, frame = boxes(ax), ax.get_window_extent()
+    assert len(found) == 1 + len(floors)
+    assert not any(a.overlaps(b) for a, b in combinations(found, 2))
+    assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in found)
+    highest = max(bar.get_height() for bar in ax.containers[0])
+    assert min(box.y0 for box in found) > ax.transData.transform((0, highest))[1]
 
 
 @pytest.mark.parametrize("queries", [25, 75, 300])
@@ -147,12 +217,21 @@ def test_task_histogram_of_equal_values_and_of_one() -> None:
 
 def test_forest_counts_the_intervals_that_are_clear_of_zero() -> None:
     (ax,) = plots.forest([("b − a", 0.02, 0.01), ("c − a", 0.001, 0.01), ("d − a", -0.03, 0.01)]).axes
-    assert ax.get_title(loc="left") == "2 of 3 paired differences clear of zero"
+    assert ax.get_title(loc="left") == "2 of 3 differences are clear of zero"
     assert [label.get_text() for label in ax.get_yticklabels()] == ["b − a", "c − a", "d − a"]
     assert texts(ax) == ["+2.00 ± 1.00", "+0.10 ± 1.00", "−3.00 ± 1.00"]
     assert ax.get_ylim()[0] > ax.get_ylim()[1]  # drawn top down
     dots = [line.get_markerfacecolor() for line in ax.lines if line.get_marker() == "o"]
     assert [dot == "white" for dot in dots] == [False, True, False]
+
+
+def test_forest_breaks_long_names_in_two() -> None:
+    names = ["omniglot-maml-second-order", "omniglot-maml-first-order"]
+    figure = plots.forest([(f"{names[0]} − {names[1]}", 0.02, 0.01), ("b − a", 0, 0.01)])
+    (ax,) = figure.axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["\n− ".join(names), "b − a"]
+    FigureCanvasAgg(figure)
+    assert ax.get_tightbbox().x1 <= figure.bbox.x1  # type: ignore[union-attr]
 
 
 def test_contact_sheet_frames_each_mistake_and_names_what_was_predicted() -> None:

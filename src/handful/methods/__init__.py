@@ -1,7 +1,24 @@
 """Methods: each turns a support set into a predictor.  One file each; registered ones can be named in a recipe."""
 
+from handful.methods.anil import ANIL
+from handful.methods.gradient_based import GradientBased
 from handful.methods.maml import MAML
+from handful.methods.maml_plus_plus import MAMLPlusPlus
+from handful.methods.meta_sgd import MetaSGD
 from handful.methods.method import Method, Outcome
+from handful.methods.proto_maml import ProtoMAML
+from handful.methods.reptile import Reptile
 from handful.registry import METHODS
 
-__all__ = ["MAML", "METHODS", "Method", "Outcome"]
+__all__ = [
+    "ANIL",
+    "MAML",
+    "METHODS",
+    "GradientBased",
+    "MAMLPlusPlus",
+    "MetaSGD",
+    "Method",
+    "Outcome",
+    "ProtoMAML",
+    "Reptile",
+]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from handful.episodes import Episode
 from handful.inner_loop import NormStats
-from handful.problems import Problem
+from handful.problems import Classification, Problem
 
 
 class Outcome(NamedTuple):
@@ -24,9 +24,13 @@ class Method(nn.Module, ABC):
     """Turns a support set into a predictor.  `network` holds the backbone, and a head where the method has one."""
 
     network: nn.Module
-    problem: Problem
     norm_stats: NormStats
     inner_steps: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.problem: Problem = Classification()  # the data's problem, once it is known
+        self.outer_step = 0  # how far meta-training is
 
     @abstractmethod
     def attach_head(self, outputs: int) -> None:
@@ -43,6 +47,14 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def fit(self, support_x: Tensor, support_y: Tensor, inner_steps: int | None = None) -> nn.Module:
         """An ordinary network in eval mode, for one support set: images [n, C, H, W], targets [n]."""
+
+    @abstractmethod
+    def unfitted(self, outputs: int) -> nn.Module:
+        """The network that `fit` returns for this many outputs, before it has weights: to load a saved one into."""
+
+    def learned_rates(self) -> dict[str, Tensor]:
+        """Parameter name -> its learned inner step size: one number, one a step [S], or one an entry."""
+        return {}
 
     @property
     def backbone(self) -> nn.Module:

@@ -3,7 +3,7 @@
 Importing this room imports matplotlib; the rest of the package imports it inside the function that needs it.
 """
 
-from handful.report.html import write_report, write_run_plots
+from handful.report.html import write_comparison, write_report, write_run_plots
 from handful.report.plots import (
     adaptation_curve,
     contact_sheet,
@@ -12,16 +12,20 @@ from handful.report.plots import (
     save,
     task_histogram,
 )
+from handful.report.rates import draw_step_sizes, step_sizes
 from handful.report.task import draw_task
 
 __all__ = [
     "adaptation_curve",
     "contact_sheet",
+    "draw_step_sizes",
     "draw_task",
     "forest",
     "learning_curve",
     "save",
+    "step_sizes",
     "task_histogram",
+    "write_comparison",
     "write_report",
     "write_run_plots",
 ]

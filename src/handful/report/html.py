@@ -1,6 +1,7 @@
 """The report: one HTML file that holds all it shows, for a run or for several.
 
-`write_run_plots` draws what can be drawn from the files of a run, `write_report` lays out the page.
+`write_run_plots` draws what can be drawn from the files of a run, `write_report` lays out the page, and
+`write_comparison` does so for runs that were just scored together.
 """
 
 from __future__ import annotations
@@ -8,8 +9,8 @@ from __future__ import annotations
 import base64
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import yaml
 from markupsafe import Markup
 
 from handful.comparison import Difference, paired_differences
-from handful.files import write_text
+from handful.evaluation import Result
+from handful.files import write_bytes, write_text
 from handful.report import plots, wording
 from handful.report.run_files import Evaluation, RunFiles, read_run
 
@@ -33,6 +35,7 @@ PICTURES = {  # in the order of the page
     "contact_sheet": "One task: the pictures it was learned from, and how the others were named",
     "task_histogram": "Every task of the evaluation, with the floors",
     "adaptation_curve": "The same tasks after each inner step",
+    "step_sizes": "The step sizes that were learned for the inner loop, a row a parameter tensor",
     "learning_curve": "Training, and the validation that chose the weights",
 }
 NORM_STATS = {
@@ -69,6 +72,31 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     It fetches nothing and needs no script; what a run folder lacks is said on the page.
     """
     read = {label: read_run(path) for label, path in _labels(runs).items()}
+    _write_page(read, _columns(read) if len(read) > 1 else [], out)
+    return out
+
+
+def write_comparison(results: Mapping[str, Result], out: Path) -> list[Path]:
+    """Writes the page of runs that were scored together, and its pictures beside it: NAME-forest.png and so on.
+
+    results: run folder -> its result, all on the same tasks.  The page compares these results and no others; below
+    stand the runs with what their folders hold.
+    """
+    labels = _labels([Path(folder) for folder in results])
+    resolved = {Path(folder).resolve(): result for folder, result in results.items()}
+    column = _column({label: Evaluation(**asdict(resolved[path])) for label, path in labels.items()})
+    _write_page({label: read_run(path) for label, path in labels.items()}, [column], out, together=True)
+    written = [out]
+    for name, picture in (("forest", column.forest), ("adaptation", column.adaptation)):
+        if picture:
+            path = out.with_name(f"{out.stem}-{name}.png")
+            write_bytes(path, picture)
+            written.append(path)
+    return written
+
+
+def _write_page(runs: dict[str, RunFiles], columns: list[Column], out: Path, together: bool = False) -> None:
+    """Fill in the template; `together`: the columns were measured for this page, not read from the runs."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -79,14 +107,15 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     environment.filters |= {"measured": _measured, "inline": _inline}
     environment.globals |= {"wording": wording, "setting": _setting, "reading": _reading}
     page = environment.get_template("report.html").render(
-        runs=read,
-        columns=_columns(read) if len(read) > 1 else [],
+        runs=runs,
+        columns=columns,
+        together=together,
+        floors=list(dict.fromkeys(name for column in columns for name in column.any.floors)),
         pictures=PICTURES,
-        training={label: _training(run) for label, run in read.items()},
-        environments={label: _flat(run.environment) for label, run in read.items()},
+        training={label: _training(run) for label, run in runs.items()},
+        environments={label: _flat(run.environment) for label, run in runs.items()},
     )
     write_text(out, page)
-    return out
 
 
 def write_run_plots(run: Path) -> list[Path]:
@@ -99,7 +128,9 @@ def write_run_plots(run: Path) -> list[Path]:
         curve = plots.learning_curve(metrics["step"], metrics["loss"], steps, means, intervals, _metric(folder))
         written.append(plots.save(curve, made / "learning_curve.png"))
     if result and len(result.by_inner_step) > 1:
-        curve = plots.adaptation_curve(_curves({run.name: result}), result.metric, _floors(result))
+        curve = plots.adaptation_curve(
+            {run.name: (result.by_inner_step, result.by_inner_step_ci95 or None)}, result.metric, _floors(result)
+        )
         written.append(plots.save(curve, made / "adaptation_curve.png"))
     if result and np.isfinite(result.per_task).any():
         spread = plots.task_histogram(result.per_task, _floors(result), result.metric)
@@ -119,12 +150,12 @@ def _labels(runs: Sequence[Path]) -> dict[str, Path]:
 
 
 def _columns(runs: dict[str, RunFiles]) -> list[Column]:
-    """One column for each list of tasks and kind of statistics, the most shared first: others never share one."""
-    groups: dict[tuple[str, str, str | None], dict[str, Evaluation]] = {}
+    """One column for each list of tasks, the most shared first; transductive and inductive results never share one."""
+    groups: dict[tuple[str, str, bool | None], dict[str, Evaluation]] = {}
     for label, run in runs.items():
         for result in run.evaluations:  # the newest first
             if result.task_hash:
-                groups.setdefault((result.task_hash, result.metric, result.norm_stats), {}).setdefault(label, result)
+                groups.setdefault((result.task_hash, result.metric, result.transductive), {}).setdefault(label, result)
     columns = [_column(results) for results in groups.values()]
     return sorted(columns, key=lambda column: (-len(column.results), bool(column.any.note)))
 
@@ -135,22 +166,16 @@ def _column(results: dict[str, Evaluation]) -> Column:
     comparable = len({len(scores) for scores in paired.values()}) == 1
     differences = paired_differences(paired) if comparable else []
     rows = [(difference.label, difference.mean, difference.ci95) for difference in differences]
-    curves = _curves(results)
+    curves = {label: (r.by_inner_step, r.by_inner_step_ci95 or None) for label, r in results.items() if r.by_inner_step}
+    adapted = len(curves) > 1 and any(len(means) > 1 for means, _ in curves.values())
     return Column(
         results=results,
         differences=differences,
         forest=plots.png(plots.forest(rows, metric)) if rows else None,
-        adaptation=plots.png(plots.adaptation_curve(curves, metric)) if len(curves) > 1 else None,
+        adaptation=plots.png(plots.adaptation_curve(curves, metric, _floors(next(iter(results.values())))))
+        if adapted
+        else None,
     )
-
-
-def _curves(results: dict[str, Evaluation]) -> dict[str, tuple[list[float], list[float] | None]]:
-    """Label -> (means, intervals) of the results that have an inner loop."""
-    return {
-        label: (result.by_inner_step, result.by_inner_step_ci95 or None)
-        for label, result in results.items()
-        if len(result.by_inner_step) > 1
-    }
 
 
 def _metric(run: RunFiles) -> str:

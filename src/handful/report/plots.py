@@ -15,14 +15,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from handful.comparison import clear_of_zero
 from handful.errors import HandfulError
 from handful.evaluation import interval
 from handful.report import wording
+from handful.report.rates import step_sizes
 from handful.report.sheet import contact_sheet
 from handful.report.style import BLUE, GREEN, INK, MUTED, SERIES, SKY, Floats, as_floats, png, save, styled
 
 if TYPE_CHECKING:
     from handful.report.style import Array
+
+ROW = 0.085  # share of the frame that a row of text takes
+ONE_LINE = 28  # letters of a difference that need no second line
+FLAT = 0.25  # steps that span less than this share of the whole curve get a panel of their own
 
 __all__ = [
     "adaptation_curve",
@@ -31,6 +37,7 @@ __all__ = [
     "learning_curve",
     "png",
     "save",
+    "step_sizes",
     "task_histogram",
 ]
 
@@ -89,46 +96,36 @@ def adaptation_curve(
 ) -> Figure:
     """The metric on the queries after 0 to S inner steps: a line and a 95 % band for each run, floors dashed.
 
-    curves: label -> (mean [S + 1], ci95 [S + 1] or None); a metric of fractions is given as fractions.
+    curves: label -> (mean [S + 1], ci95 [S + 1] or None); a metric of fractions is given as fractions.  A curve of
+    one value has no inner steps and is dotted across.  Where the first step outweighs all that follows, several
+    runs get a second panel from step 1 on; floors that would flatten the curves are named at the edge instead.
     """
     if not curves:
         raise HandfulError("adaptation_curve needs at least one curve, not 0.")
-    figure = Figure(figsize=(5.6, 3.5))
-    ax, factor = figure.subplots(), wording.scale(metric)
-    for i, (label, (values, width)) in enumerate(curves.items()):
-        mean = as_floats(values)
-        ci = np.zeros_like(mean) if width is None else as_floats(width)
-        _band(
-            ax,
-            np.arange(len(mean), dtype=np.float64),
-            mean * factor,
-            ci * factor,
-            SERIES[i % len(SERIES)],
-            label,
-        )
-        change = f"{wording.measured(mean[0], None, metric)} → {wording.measured(mean[-1], ci[-1], metric)}"
-        title = f"{wording.count(len(mean) - 1, 'inner step')}: {change}"
-    ax.set_title(title if len(curves) == 1 else f"{len(curves)} runs, adapted step by step")
-    if len(curves) > 1:
-        ax.legend(loc="best")
-    for i, (label, value) in enumerate(sorted((floors or {}).items(), key=lambda floor: floor[1])):
-        ax.axhline(value * factor, color=MUTED, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
-        below = i == 0 and len(floors or {}) > 1  # so that two floors that are close can both be read
-        ax.annotate(
-            f"{label} {wording.measured(value, None, metric)}",
-            (1, value * factor),
-            (0, -3 if below else 3),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            ha="right",
-            va="top" if below else "bottom",
-            color=MUTED,
-            fontsize=8.5,
-        )
-    ax.margins(y=0.1)
-    ax.set_xlabel("inner steps on the support set")
-    ax.set_ylabel(wording.axis(metric))
-    ax.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    factor, several = wording.scale(metric), len(curves) > 1
+    drawn: dict[str, tuple[Floats, Floats]] = {}
+    for label, (values, width) in curves.items():
+        mean = as_floats(values) * factor
+        drawn[label] = mean, np.zeros_like(mean) if width is None else as_floats(width) * factor
+    zoomed = several and _flattened(drawn)
+    figure = Figure(figsize=(9.2 if zoomed else 5.6, 3.5 + 0.2 * len(drawn) * several))
+    axes = figure.subplots(1, 2 if zoomed else 1, squeeze=False)[0]
+    for first, ax in enumerate(axes):
+        _adaptation_lines(ax, drawn, first)
+        ax.set_xlabel("inner steps on the support set")
+        ax.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    axes[0].set_ylabel(wording.axis(metric))
+    _mark_floors(axes[0], {name: value * factor for name, value in (floors or {}).items()}, _reach(drawn, 0), metric)
+    if several:
+        axes[0].set_title(f"{len(drawn)} runs, adapted step by step")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left")
+    else:
+        ((mean, ci),) = drawn.values()
+        start = wording.measured(mean[0] / factor, None, metric)
+        end = wording.measured(mean[-1] / factor, ci[-1] / factor, metric)
+        axes[0].set_title(f"{wording.count(len(mean) - 1, 'inner step')}: {start} → {end}")
+    if zoomed:
+        axes[1].set_title("The same from step 1 on")
     return figure
 
 
@@ -149,27 +146,14 @@ def task_histogram(per_task: Array, floors: Mapping[str, float] | None = None, m
     ax.bar(edges[:-1] * factor, counts, np.diff(edges) * factor, align="edge", color=SKY, ec="white", lw=0.6)
     ax.axvspan((mean - ci) * factor, (mean + ci) * factor, color=BLUE, alpha=0.25, linewidth=0)
     ax.axvline(mean * factor, color=BLUE, linewidth=1.8)
-    lines = [
-        ("mean", mean, ci, BLUE),
-        *((label, value, 0.0, MUTED) for label, value in (floors or {}).items()),
-    ]
-    for _, value, _, _ in lines[1:]:
-        ax.axvline(value * factor, color=MUTED, linewidth=1.3, linestyle=(0, (4, 3)))
-    ax.set_ylim(0, counts.max() * (1.08 + 0.1 * len(lines)))
-    middle = sum(ax.get_xlim()) / 2
-    for i, (label, value, half, colour) in enumerate(lines):  # a row of text for each line: none covers another
-        left = value * factor < middle
-        ax.annotate(
-            f"{label} {wording.measured(value, half, metric)}",
-            (value * factor, 1 - 0.085 * i),
-            (4 if left else -4, 0),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            ha="left" if left else "right",
-            va="top",
-            color=colour,
-            fontsize=8.5,
-        )
+    nearest = sorted((floors or {}).items(), key=lambda floor: abs(floor[1] - mean))
+    ax.set_ylim(0, counts.max() * (1.18 + 0.1 * len(nearest)))
+    for row, (_, value) in enumerate(nearest, start=1):  # the farther a floor, the lower its line ends
+        ax.axvline(value * factor, 0, 1 - ROW * row, color=MUTED, linewidth=1.3, linestyle=(0, (4, 3)))
+    _label_line(ax, 0, f"mean {wording.measured(mean, ci, metric)}", mean * factor, ci * factor, BLUE, mean * factor)
+    for row, (label, value) in enumerate(nearest, start=1):
+        text = f"{label} {wording.measured(value, None, metric)}"
+        _label_line(ax, row, text, value * factor, 0.0, MUTED, mean * factor)
     ax.set_title(f"{wording.measured(mean, ci, metric)} over {wording.count(len(values), 'task')}")
     ax.set_xlabel(wording.axis(metric, "of a task"))
     ax.set_ylabel("tasks")
@@ -188,7 +172,9 @@ def forest(rows: Sequence[tuple[str, float, float]], metric: str = "accuracy") -
     if not rows:
         raise HandfulError("forest needs at least one difference, not 0.")
     factor = wording.scale(metric)
-    figure = Figure(figsize=(7.2, 1.35 + 0.36 * len(rows)))
+    labels = [label if len(label) <= ONE_LINE else label.replace(" − ", "\n− ") for label, _, _ in rows]
+    lines = [line for label in labels for line in label.splitlines()]
+    figure = Figure(figsize=(5.4 + 0.08 * max(map(len, lines)), 1.35 + 0.2 * (len(rows) + len(lines))))
     ax = figure.subplots()
     ax.axvline(0, color=INK, linewidth=1.1)
     clear = 0
@@ -212,13 +198,13 @@ def forest(rows: Sequence[tuple[str, float, float]], metric: str = "accuracy") -
             wording.measured(mean, ci, metric, signed=True).removesuffix(" points"),
             (1.02, y),
             xycoords=("axes fraction", "data"),
-            va="center",
+            va="center_baseline",
             color=colour,
             annotation_clip=False,
         )
-    ax.set_yticks(range(len(rows)), [label for label, _, _ in rows])
+    ax.set_yticks(range(len(rows)), labels)
     ax.set_ylim(len(rows) - 0.4, -0.6)
-    ax.set_title(f"{clear} of {wording.count(len(rows), 'paired difference')} clear of zero")
+    ax.set_title(clear_of_zero(clear, len(rows)))
     ax.set_xlabel(
         f"difference in {wording.name(metric)}"
         + (" (percentage points)" if factor == 100 else "")
@@ -265,3 +251,93 @@ def _bins(values: Floats, most: int = 40) -> Floats:
     width = step * math.ceil(round(spread / step) / most)
     edges: Floats = distinct[0] - step / 2 + width * np.arange(math.ceil((spread + step / 2) / width) + 1)
     return edges
+
+
+Curves = Mapping[str, tuple[Floats, Floats]]
+
+
+def _reach(curves: Curves, first: int) -> tuple[float, float]:
+    """Lowest and highest end of a band from step `first` on; a curve of one value counts at every step."""
+    parts = [(mean[first:], ci[first:]) if len(mean) > 1 else (mean, ci) for mean, ci in curves.values()]
+    ends = np.concatenate([[*(mean - ci), *(mean + ci)] for mean, ci in parts])
+    ends = ends[np.isfinite(ends)]  # a run that diverged
+    return (float(ends.min()), float(ends.max())) if len(ends) else (0.0, 1.0)
+
+
+def _flattened(curves: Curves) -> bool:
+    """Whether what follows the first step spans little of the whole."""
+    (low, high), (later_low, later_high) = _reach(curves, 0), _reach(curves, 1)
+    return any(len(mean) > 2 for mean, _ in curves.values()) and later_high - later_low < FLAT * (high - low)
+
+
+def _adaptation_lines(ax: Axes, curves: Curves, first: int) -> None:
+    """The curves from step `first` on, and a y range of their own."""
+    for i, (label, (mean, ci)) in enumerate(curves.items()):
+        colour = SERIES[i % len(SERIES)]
+        if len(mean) > 1:
+            steps = np.arange(first, len(mean), dtype=np.float64)
+            _band(ax, steps, mean[first:], ci[first:], colour, label)
+        else:
+            ax.axhspan(mean[0] - ci[0], mean[0] + ci[0], color=colour, alpha=0.12, linewidth=0)
+            ax.axhline(mean[0], color=colour, linestyle=(0, (1, 1.5)), label=f"{label} (no inner steps)")
+    low, high = _reach(curves, first)
+    margin = 0.08 * (high - low or abs(high) or 1.0)
+    ax.set_ylim(low - margin, high + margin)
+
+
+def _mark_floors(ax: Axes, floors: Mapping[str, float], reach: tuple[float, float], metric: str) -> None:
+    """Floors as dashed lines; those farther off than the curves are high are named at the edge, with an arrow."""
+    height = reach[1] - reach[0]
+    low, high = reach[0] - height, reach[1] + height
+    said = {name: f"{name} {wording.measured(v / wording.scale(metric), None, metric)}" for name, v in floors.items()}
+    ordered = sorted(floors, key=floors.__getitem__)
+    near = [name for name in ordered if low <= floors[name] <= high]
+    for i, name in enumerate(near):
+        ax.axhline(floors[name], color=MUTED, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
+        below = i == 0 and len(near) > 1  # so that two floors that are close can both be read
+        _at_the_right(ax, said[name], (floors[name], "data"), -3 if below else 3)
+    under = [name for name in ordered if floors[name] < low]
+    over = [name for name in reversed(ordered) if floors[name] > high]
+    for i, name in enumerate(under):
+        _at_the_right(ax, f"↓ {said[name]}", (0, "axes fraction"), 3 + 11 * i)
+    for i, name in enumerate(over):
+        _at_the_right(ax, f"↑ {said[name]}", (1, "axes fraction"), -3 - 11 * i)
+    bottom = min([ax.get_ylim()[0], *(floors[name] - 0.1 * height for name in near)])
+    top = max([ax.get_ylim()[1], *(floors[name] + 0.1 * height for name in near)])
+    row = 0.07 * (top - bottom)
+    ax.set_ylim(bottom - row * len(under), top + row * len(over))
+
+
+def _at_the_right(ax: Axes, text: str, place: tuple[float, str], points: float) -> None:
+    """A grey note at the right edge, above its place or, if `points` is negative, below."""
+    ax.annotate(
+        text,
+        (1, place[0]),
+        (0, points),
+        xycoords=("axes fraction", place[1]),
+        textcoords="offset points",
+        ha="right",
+        va="top" if points < 0 else "bottom",
+        color=MUTED,
+        fontsize=8.5,
+    )
+
+
+def _label_line(ax: Axes, row: int, text: str, x: float, half: float, colour: str, mean: float) -> None:
+    """The label of a vertical line of the histogram, in a row of its own, on the side away from the mean if it fits."""
+    left, right = ax.get_xlim()
+    width = (right - left) * (len(text) * 5.2 + 8) / 370  # of 8.5 point letters in the frame, both in points
+    outward = x > mean or (x == mean and mean < (left + right) / 2)
+    to_right = x + half + width < right if outward else x - half - width < left
+    ax.annotate(
+        text,
+        (x + half if to_right else x - half, 1 - ROW * row),
+        (4 if to_right else -4, 0),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        ha="left" if to_right else "right",
+        va="top",
+        color=colour,
+        fontsize=8.5,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8},
+    )

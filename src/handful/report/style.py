@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font_names
 from numpy.typing import ArrayLike, NDArray
 
-from handful.files import write_atomically
+from handful.files import write_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -103,8 +103,7 @@ def png(figure: Figure) -> bytes:
 
 def save(figure: Figure, path: Path) -> Path:
     """Writes the figure as a PNG file, under a temporary name first; gives `path` back."""
-    content = png(figure)
-    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    write_bytes(path, png(figure))
     return path
 
 

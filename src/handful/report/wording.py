@@ -35,7 +35,7 @@ def measured(mean: float, ci95: float | None = None, metric: str = "accuracy", s
         return "not a number"
     percent = scale(metric) == 100
     mean, ci = mean * scale(metric), (ci95 or 0.0) * scale(metric)
-    known = math.isfinite(ci) and ci > 0
+    known = math.isfinite(ci) and ci > 1e-9 * abs(mean)  # equal values may differ by rounding
     if percent:
         digits = 2 if signed or (known and ci < 0.05) else 1
     else:

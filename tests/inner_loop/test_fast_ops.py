@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from handful.fast_ops import FastOps
+from handful.inner_loop.fast_ops import FastOps
 
 pytestmark = pytest.mark.filterwarnings("ignore:Backwards compatibility")
 

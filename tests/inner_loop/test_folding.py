@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from handful.folding import Fold, NotFoldable, fold, unfold
 from handful.inner_loop import TaskForward
+from handful.inner_loop.folding import Fold, NotFoldable, fold, unfold
 
 TASKS = IMAGES = 4  # equal on purpose: a broadcast over the wrong one of them would go unnoticed by the shapes
 

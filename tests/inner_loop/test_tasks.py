@@ -1,4 +1,4 @@
-"""The inner loop against plain loops and finite differences, in float64."""
+"""Tasks side by side and the inner loop, against plain loops and finite differences, in float64."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-import handful.inner_loop
+import handful.inner_loop.tasks
 from handful.errors import HandfulError
-from handful.inner_loop import NormStats, TaskForward, adapt, freeze_statistics, per_task
+from handful.inner_loop import (
+    GradientDescent,
+    NormStats,
+    TaskForward,
+    adapt,
+    freeze_statistics,
+    per_task,
+)
 from handful.problems import Classification
 
 LR, STEPS = 0.3, 3
@@ -76,15 +83,12 @@ def meta_loss(net: nn.Module, first_order: bool = False, steps: int = STEPS, **o
     problem = Classification()
     forward = TaskForward(net, **options)  # type: ignore[arg-type]
     *_, adapted = adapt(
-        forward.support,
+        lambda step, phi: problem.loss(forward.support(phi, sx), sy),
         per_task(dict(net.named_parameters()), TASKS),
-        sx,
-        sy,
-        loss=problem.loss,
-        step_size=lambda step, name: LR,
-        steps=steps,
-        first_order=first_order,
+        GradientDescent(LR, "fixed", steps).step,
+        steps,
         differentiable=True,
+        first_order=first_order,
     )
     return problem.loss(forward.query(adapted, qx, sx), qy).mean()
 
@@ -118,7 +122,7 @@ def gradient(net: nn.Module, **options: object) -> Tensor:
 def test_meta_gradient_is_that_of_the_plain_loop(
     kind: str, first_order: bool, fast_ops: bool, grouped: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handful.inner_loop, "GROUPED_IMAGES", grouped)
+    monkeypatch.setattr(handful.inner_loop.tasks, "GROUPED_IMAGES", grouped)
     net = network(kind)
     ours, plain = gradient(net, first_order=first_order, fast_ops=fast_ops), plain_meta_loss(net, first_order)
     torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-12)
@@ -199,7 +203,7 @@ def predictions(net: nn.Module, qx: Tensor, norm_stats: NormStats) -> Tensor:
 def test_batch_statistics_depend_on_batch_mates_and_others_do_not(
     grouped: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handful.inner_loop, "GROUPED_IMAGES", grouped)
+    monkeypatch.setattr(handful.inner_loop.tasks, "GROUPED_IMAGES", grouped)
     net, (_, _, qx, _) = network(), tasks()
     seen(net)
     for norm_stats in ("batch", "support", "running"):
@@ -236,14 +240,10 @@ def test_every_step_is_yielded() -> None:
     losses = [
         Classification().loss(forward.support(phi, sx), sy).mean().item()
         for phi in adapt(
-            forward.support,
+            lambda step, phi: Classification().loss(forward.support(phi, sx), sy),
             params,
-            sx,
-            sy,
-            loss=Classification().loss,
-            step_size=lambda step, name: LR,
-            steps=4,
-            first_order=False,
+            GradientDescent(LR, "fixed", 4).step,
+            4,
             differentiable=False,
         )
     ]

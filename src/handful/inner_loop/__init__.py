@@ -1,0 +1,31 @@
+"""The inner loop: differentiable adaptation of any unchanged module to a batch of tasks.
+
+Parameters are dictionaries by name, as in `torch.func.functional_call`.  Those that are adapted carry a leading task
+dimension, [B, ...]: one copy a task.
+
+`adaptation` steps down the support loss, `updates` says how far, `tasks` runs the module for B tasks at once,
+`statistics` decides what batch norm normalises with; `folding` and `fast_ops` make it fast without changing a number.
+"""
+
+from handful.inner_loop.adaptation import Params, SupportLoss, Update, adapt, per_task
+from handful.inner_loop.statistics import NormStats, PerStepNorm, freeze_statistics, has_batch_norm
+from handful.inner_loop.tasks import TaskForward, evaluating
+from handful.inner_loop.updates import GradientDescent, InnerAdam, InnerOptimizer, Rates
+
+__all__ = [
+    "GradientDescent",
+    "InnerAdam",
+    "InnerOptimizer",
+    "NormStats",
+    "Params",
+    "PerStepNorm",
+    "Rates",
+    "SupportLoss",
+    "TaskForward",
+    "Update",
+    "adapt",
+    "evaluating",
+    "freeze_statistics",
+    "has_batch_norm",
+    "per_task",
+]

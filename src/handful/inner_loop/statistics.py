@@ -1,0 +1,162 @@
+"""Whose statistics batch norm uses, decided around an unchanged module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
+
+from handful.errors import HandfulError
+
+NormStats = Literal["batch", "support", "support+1", "running", "per_step"]
+Moments = tuple[Tensor, Tensor]  # mean and biased variance of one batch norm, [C] or [B, C]
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether predictions of a module depend on whose statistics batch norm uses."""
+    return any(isinstance(m, _BatchNorm) for m in module.modules())
+
+
+def has_running_statistics(module: nn.Module) -> bool:
+    """Whether every batch norm of a module has seen a batch in training."""
+    seen = [m.num_batches_tracked for m in module.modules() if isinstance(m, _BatchNorm)]
+    return all(count is not None and int(count) > 0 for count in seen)
+
+
+def freeze_statistics(network: nn.Module, x: Tensor) -> None:
+    """Write the batch-norm statistics of a batch x [n, ...] into the network's buffers, and put it in eval mode.
+
+    The variance is the biased one that normalisation uses (what torch accumulates in training is the unbiased one).
+    """
+
+    def write(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(module, _BatchNorm)
+        mean, var = moments(inputs[0])
+        if module.running_mean is not None and module.running_var is not None:
+            module.running_mean.copy_(mean)
+            module.running_var.copy_(var)
+
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    hooks = [module.register_forward_pre_hook(write) for module in norms]
+    with torch.no_grad():
+        network.eval()(x)
+    for hook in hooks:
+        hook.remove()
+
+
+def moments(x: Tensor) -> Moments:
+    """Mean and biased variance of each channel, [n, C, ...] -> [C], [C]."""
+    var, mean = torch.var_mean(x, [0, *range(2, x.dim())], correction=0)
+    return mean, var
+
+
+class BatchNormStatistics(TorchFunctionMode):
+    """Within it every `F.batch_norm` normalises by the batch, by the module's buffers (`running`), or as `given`."""
+
+    def __init__(self, running: bool = False) -> None:
+        super().__init__()
+        self.running = running
+        self.recorded: list[Moments] | None = None  # a list collects the moments of each batch norm, in turn
+        self.observed: list[Moments] | None = None  # the same, without their graph
+        self._given: Iterator[Moments] | None = None
+
+    def give(self, statistics: list[Moments]) -> None:
+        """From here on normalise by these, one for each batch norm in the order of their calls."""
+        self._given = iter(statistics)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func is not F.batch_norm:
+            return func(*args, **(kwargs or {}))
+        return self._batch_norm(*args, **(kwargs or {}))
+
+    def _batch_norm(
+        self,
+        x: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        if self.recorded is not None:
+            self.recorded.append(moments(x))
+        if self.observed is not None:
+            self.observed.append(moments(x.detach()))
+        if self._given is not None:
+            groups = x.shape[1]  # folded tasks are further channels
+            mean, var = (value.repeat(groups // value.shape[0]) for value in next(self._given))
+            return normalise(x, mean, var, weight, bias, eps)
+        if self.running:
+            return F.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+        return F.batch_norm(x, None, None, weight, bias, True, momentum, eps)
+
+
+def normalise(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Batch norm with given statistics, differentiable in them (F.batch_norm is not)."""
+    scale = torch.rsqrt(var + eps)
+    if weight is not None:
+        scale = scale * weight
+    offset = -mean * scale if bias is None else bias - mean * scale
+    shape = (-1, *[1] * (x.dim() - 2))
+    return x * scale.view(shape) + offset.view(shape)
+
+
+class PerStepNorm(nn.Module):
+    """Batch norm with scale, shift and running statistics of its own for every inner step (MAML++).
+
+    Row s [C] serves the support pass of inner step s and the query pass after it.  The running rows are written by
+    training and read by norm_stats="per_step".  Batch norms must be called once each, in the order of their making.
+    """
+
+    MOMENTUM = 0.1
+
+    def __init__(self, network: nn.Module, inner_steps: int) -> None:
+        super().__init__()
+        layers = {name: m for name, m in network.named_modules() if isinstance(m, _BatchNorm) and m.affine}
+        if not layers:
+            raise HandfulError("per_step_norm needs batch norm layers, but this network has none; leave it out.")
+        self.inner_steps = inner_steps
+        self.names = [f"{name}.{part}" for name in layers for part in ("weight", "bias")]
+        rows = [getattr(m, part).detach() for m in layers.values() for part in ("weight", "bias")]
+        self.affine = nn.ParameterList(nn.Parameter(row.repeat(inner_steps, 1)) for row in rows)
+        for index, layer in enumerate(layers.values()):
+            self.register_buffer(f"mean{index}", torch.zeros(inner_steps, layer.num_features))
+            self.register_buffer(f"var{index}", torch.ones(inner_steps, layer.num_features))
+        self.layers = len(layers)
+
+    def row(self, step: int) -> int:
+        """The row of an inner step; there is none beyond those of training."""
+        if step >= self.inner_steps:
+            raise HandfulError(
+                f"Inner step {step + 1} has no batch-norm row: this run has rows for {self.inner_steps} inner steps; "
+                f"use inner_steps={self.inner_steps} or less."
+            )
+        return step
+
+    def params(self, step: int) -> dict[str, Tensor]:
+        """Scale and shift of every batch norm in an inner step: name -> [C]."""
+        return {name: rows[self.row(step)] for name, rows in zip(self.names, self.affine)}
+
+    def statistics(self, step: int) -> list[Moments]:
+        """The running statistics of an inner step, layer by layer: [C], [C]."""
+        row = self.row(step)
+        return [(self.get_buffer(f"mean{i}")[row], self.get_buffer(f"var{i}")[row]) for i in range(self.layers)]
+
+    def observe(self, step: int, observed: list[Moments]) -> None:
+        """Move the row of an inner step towards the statistics of a pass, each [B, C]."""
+        for kept, seen in zip(self.statistics(step), observed, strict=True):
+            for row, value in zip(kept, seen):
+                row.lerp_(value.detach().mean(0), self.MOMENTUM)

@@ -1,0 +1,166 @@
+"""Runs an unchanged module for B tasks at once, each with its own adapted parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.overrides import TorchFunctionMode
+
+from handful.errors import HandfulError, unknown
+from handful.inner_loop.adaptation import Params
+from handful.inner_loop.fast_ops import FastOps
+from handful.inner_loop.folding import Fold, NotFoldable, fold, unfold
+from handful.inner_loop.statistics import BatchNormStatistics, Moments, NormStats, has_running_statistics
+
+# More query images a task than this are passed task by task: a grouped convolution of few images a group beats a loop
+# of small convolutions, and loses against it once each task fills the machine by itself.
+GROUPED_IMAGES = 25
+
+
+class TaskForward:
+    """module: any nn.Module; its parameters that are not adapted and its buffers are shared by all tasks, and buffers
+    are never written.  norm_stats says whose statistics batch norm uses for queries (support passes always use those
+    of the support batch, but for `running`):
+
+    - `batch`: those of the query batch, so a query's prediction depends on its batch mates (transductive);
+    - `support`: those of the support set under the same parameters (inductive);
+    - `support+1`: those of the support set and the one query together, as Reptile judges queries one by one
+      (inductive);
+    - `running`: those kept in the module's buffers (inductive);
+    - `per_step`: those handed to `query` as `statistics`, the running ones of an inner step (inductive).
+    """
+
+    def __init__(
+        self, module: nn.Module, norm_stats: NormStats = "batch", fast_ops: bool = True, foldable: bool = True
+    ) -> None:
+        if norm_stats not in get_args(NormStats):
+            raise unknown("kind of norm_stats", norm_stats, get_args(NormStats))
+        if norm_stats == "running" and not has_running_statistics(module):
+            raise HandfulError(
+                "norm_stats is 'running', but this network has no running statistics: meta-training never writes "
+                "them, only pre-training does; use 'support' for inductive predictions."
+            )
+        self.module = module
+        self.norm_stats = norm_stats
+        self.fast_ops = fast_ops
+        self.foldable = foldable  # False once the module has called a function that cannot be folded
+        self.record = False
+        self.observed: list[Moments] = []  # with `record`: the moments of each batch norm in the last pass, [B, C]
+
+    def support(self, params: Params, x: Tensor) -> Tensor:
+        """Predictions [B, n, ...] for a support set x [B, n, ...] under params [B, ...]."""
+        return self._run(params, x)
+
+    def query(self, params: Params, x: Tensor, support_x: Tensor, statistics: list[Moments] | None = None) -> Tensor:
+        """Predictions [B, n, ...] for queries x [B, n, ...] under params [B, ...].
+
+        support_x is read by `support` and `support+1` only, statistics by `per_step` only.
+        """
+        if self.norm_stats == "support+1":
+            return self._beside_support(params, x, support_x)
+        reference = support_x if self.norm_stats == "support" else None
+        given = statistics if self.norm_stats == "per_step" else None
+        if not params or x.shape[1] <= GROUPED_IMAGES:
+            return self._run(params, x, reference, given)
+        return self._loop(params, x, reference, given)
+
+    def _beside_support(self, params: Params, x: Tensor, support_x: Tensor) -> Tensor:
+        """Each query in one batch with the support set: a task's queries are as many batches under one weight set."""
+        rows = []
+        for one, images, support in zip(each_task(params, len(x)), x, support_x):
+            beside = torch.cat([support.expand(len(images), *support.shape), images.unsqueeze(1)], 1)
+            rows.append(self._run(one, beside, shared=True)[:, -1])
+        return torch.stack(rows)
+
+    def _loop(self, params: Params, x: Tensor, reference: Tensor | None, given: list[Moments] | None) -> Tensor:
+        """Task by task."""
+        passed = [
+            self._run_one(one, x[b], None if reference is None else reference[b], given)
+            for b, one in enumerate(each_task(params, len(x)))
+        ]
+        self.observed = [
+            (torch.stack([mean for mean, _ in layer]), torch.stack([var for _, var in layer]))
+            for layer in zip(*(observed for _, observed in passed))
+        ]
+        return torch.stack([predictions for predictions, _ in passed])
+
+    def _run(
+        self,
+        params: Params,
+        x: Tensor,
+        reference: Tensor | None = None,
+        given: list[Moments] | None = None,
+        shared: bool = False,
+    ) -> Tensor:
+        """All tasks side by side; `shared`: under one set of parameters [...]."""
+        tasks = len(x)
+        if tasks == 1 and not shared:  # nothing to group
+            return self._loop(params, x, reference, given)
+        if self.foldable:
+            drawn = torch.get_rng_state()
+            try:
+                folded = None if reference is None else fold(reference)
+                predictions, seen = self._run_one(params, fold(x), folded, given, Fold(tasks))
+                self.observed = [(mean.view(tasks, -1), var.view(tasks, -1)) for mean, var in seen]
+                return unfold(predictions, tasks)
+            except NotFoldable:
+                self.foldable = False
+                torch.set_rng_state(drawn)  # the attempt may have drawn dropout masks: a resumed run must not
+        in_dims = (None if shared or not params else 0, 0, None if reference is None else 0, None)
+        predictions, self.observed = vmap(self._run_one, in_dims, randomness="different")(params, x, reference, given)
+        return predictions
+
+    def _run_one(
+        self,
+        params: Params,
+        x: Tensor,
+        reference: Tensor | None,
+        given: list[Moments] | None,
+        *modes: TorchFunctionMode,
+    ) -> tuple[Tensor, list[Moments]]:
+        """One task, or all of them folded: params [...], x [n, ...] -> predictions [n, ...] and recorded moments."""
+        weights = {**self.frozen(), **params}
+        with ExitStack() as stack:
+            if self.fast_ops and not torch._C._functorch.maybe_current_level():
+                stack.enter_context(FastOps())
+            statistics = stack.enter_context(BatchNormStatistics(self.norm_stats == "running"))
+            for mode in modes:
+                stack.enter_context(mode)
+            if reference is not None:
+                statistics.recorded = given = []
+                functional_call(self.module, weights, (reference,))
+                statistics.recorded = None
+            if given is not None:
+                statistics.give(given)
+            statistics.observed = [] if self.record else None
+            return functional_call(self.module, weights, (x,)), statistics.observed or []
+
+    def frozen(self) -> dict[str, Tensor]:
+        """Copies of the buffers for one pass: adaptation never writes the module's own."""
+        return {name: buffer.clone() for name, buffer in self.module.named_buffers()} if self.module.training else {}
+
+
+def each_task(params: Params, tasks: int) -> Iterator[dict[str, Tensor]]:
+    """[B, ...] -> B dictionaries [...].
+
+    By unbind, not params[b]: its backward is one stack instead of B buffers of B copies.
+    """
+    if not params:
+        return iter([{} for _ in range(tasks)])
+    return (dict(zip(params, values)) for values in zip(*(value.unbind() for value in params.values())))
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module in eval mode for a while: no dropout.  Batch-norm statistics are `norm_stats`'s own affair."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)

@@ -119,14 +119,15 @@ def measure(jobs: Sequence[Job], repeats: int, warmup: int) -> dict[Job, list[Sa
     results: dict[Job, list[Sample] | str] = {}
     workers = [Worker(job) for job in jobs]
     try:
-        for worker in list(workers):
+        for worker in workers:
             results[worker.job] = []
             try:
                 worker.answer()
             except Failed as failure:
                 results[worker.job] = str(failure)
         for turn in range(warmup + repeats):
-            for worker in workers:
+            first = turn % len(workers)  # nobody always follows the same neighbour
+            for worker in workers[first:] + workers[:first]:
                 samples = results[worker.job]
                 if isinstance(samples, str):
                     continue

@@ -22,7 +22,7 @@ from handful.episodes import Episode, EpisodeSampler
 from handful.errors import HandfulError
 from handful.files import read_tensors
 from handful.methods import GradientBased
-from handful.recipe import TrainRecipe, load_recipe
+from handful.recipe import load_recipe
 from handful.run import Run
 from handful.training import EpisodeBatches, step_tasks, train_recipe
 
@@ -195,7 +195,8 @@ def test_chunks_give_the_same_gradient(store: ImageStore, chunk: int) -> None:
     for held in (4, chunk):
         fabric = Fabric(devices=1, accelerator="cpu")
         wrapped, optimizer = fabric.setup(method, torch.optim.SGD(method.parameters()))
-        loss, score = step_tasks(fabric, wrapped, optimizer, episode, None, held)
+        method.chunk = held
+        loss, score = step_tasks(fabric, wrapped, optimizer, episode, None)
         gradients = [p.grad.flatten() for p in method.parameters() if p.grad is not None]
         found.append(torch.cat([torch.tensor([loss, score]).double(), *gradients]))
     torch.testing.assert_close(found[0], found[1], rtol=1e-9, atol=1e-12)

@@ -43,7 +43,7 @@ class Plan:
 def plan(method: Method, draw: Callable[[int], Episode], tasks: int, memory_gib: float | None) -> Plan:
     """The fastest way to take a step of so many tasks within `memory_gib`, by default a share of what is free.
 
-    draw: number of tasks -> that many tasks, as the training draws them.  Sets the method's `backprop`.
+    draw: number of tasks -> that many tasks, as the training draws them.  Sets the method's `chunk` and `backprop`.
     Raises HandfulError if not even one task fits.
     """
     budget = int(memory_gib * GIB) if memory_gib else int(SHARE * free_memory(method.device))
@@ -53,6 +53,7 @@ def plan(method: Method, draw: Callable[[int], Episode], tasks: int, memory_gib:
         once, more = step_peak(method, draw)
         chunk = tasks if more == 0 else min(tasks, int((budget - once) // more))
         if chunk >= 1:
+            method.chunk = chunk
             return Plan(tasks, chunk, backprop, int(once + chunk * more), budget)
         needed.append(once + more)
     raise HandfulError(
@@ -65,7 +66,7 @@ def step_peak(method: Method, draw: Callable[[int], Episode]) -> tuple[float, fl
     """Bytes of a training step, as (once, for each task)."""
 
     def measured(tasks: int, inner_steps: int) -> int:
-        method.inner_steps = inner_steps
+        method.inner_steps, method.chunk = inner_steps, None
         episode = draw(tasks).to(method.device)
         return peak_bytes(lambda: method(episode).loss.backward(), method.device)
 

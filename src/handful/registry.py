@@ -29,7 +29,7 @@ def part(registry: Registry, name: str) -> Callable[[Maker], Maker]:
     """Register a module class, or a function that makes a module, under a name; what it makes remembers its `spec`."""
 
     def wrap(maker: Maker) -> Maker:
-        made_by_class = isinstance(maker, type)
+        made_by_class = inspect.isclass(maker)
         call: Callable[..., Any] = vars(maker)["__init__"] if made_by_class else maker
         signature = inspect.signature(call)
 
@@ -44,7 +44,7 @@ def part(registry: Registry, name: str) -> Callable[[Maker], Maker]:
             return made
 
         if made_by_class:
-            setattr(maker, "__init__", remember)  # noqa: B010 - an assignment is no better, and mypy refuses it
+            maker.__init__ = remember  # type: ignore[misc]
         registry[name] = maker if made_by_class else remember
         return registry[name]  # type: ignore[return-value]
 

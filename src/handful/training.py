@@ -186,7 +186,7 @@ def fit(
     for episode in loader:
         torch.manual_seed(run.recipe.seed * 1_000_003 + progressed.step)  # dropout is the step's own, resumed or not
         run.method.outer_step = progressed.step
-        loss, score = step_tasks(fabric, method, optimizer, fabric.to_device(episode), settings.clip, progressed.chunk)
+        loss, score = step_tasks(fabric, method, optimizer, fabric.to_device(episode), settings.clip)
         check_finite(loss, run, progressed.step)
         optimizer.step()
         schedule.step()
@@ -235,7 +235,7 @@ def plan_step(
     A resumed run keeps to what was decided, whatever is free now: its sums are the same to the last bit.
     """
     if progressed.chunk and progressed.memory_gib == settings.memory_gib:
-        method.backprop = progressed.backprop
+        method.chunk, method.backprop = progressed.chunk, progressed.backprop
         return
     found = plan(method, lambda count: tasks.episodes(0, count), settings.tasks_per_step, settings.memory_gib)
     progressed.chunk, progressed.backprop, progressed.memory_gib = found.chunk, found.backprop, settings.memory_gib
@@ -243,27 +243,19 @@ def plan_step(
 
 
 def step_tasks(
-    fabric: Fabric, method: Any, optimizer: Optimizer, episode: Episode, clip: float | None, chunk: int
+    fabric: Fabric, method: Any, optimizer: Optimizer, episode: Episode, clip: float | None
 ) -> tuple[float, float]:
-    """One outer gradient: the mean over the step's tasks, a chunk's graph at a time.  Returns mean loss and score.
+    """One outer gradient: the mean over the step's tasks.  Returns mean loss and score.
 
     A gradient that is not finite makes the returned loss NaN: it must not reach the weights.
     """
     optimizer.zero_grad()
-    total = len(episode.support_x)
-    loss = score = 0.0
-    for start in range(0, total, chunk):
-        part = episode.tasks(start, start + chunk)
-        share = len(part.support_x) / total
-        with fabric.no_backward_sync(method, enabled=start + chunk < total):
-            outcome = method(part)
-            fabric.backward(outcome.loss * share)
-        loss += outcome.loss.item() * share
-        score += outcome.score.mean().item() * share
+    outcome = method(episode)
+    fabric.backward(outcome.loss)
     norm = torch.nn.utils.get_total_norm([p.grad for p in method.parameters() if p.grad is not None])
     if clip is not None:
         torch.nn.utils.clip_grad_value_(method.parameters(), clip)
-    return loss if norm.isfinite() else math.nan, score
+    return outcome.loss.item() if norm.isfinite() else math.nan, outcome.score.mean().item()
 
 
 def check_finite(loss: float, run: Run, step: int) -> None:

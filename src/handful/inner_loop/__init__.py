@@ -7,15 +7,17 @@ dimension, [B, ...]: one copy a task.
 `statistics` decides what batch norm normalises with; `folding` and `fast_ops` make it fast without changing a number.
 """
 
-from handful.inner_loop.adaptation import Params, SupportLoss, Update, adapt, per_task
-from handful.inner_loop.statistics import NormStats, PerStepNorm, freeze_statistics, has_batch_norm
-from handful.inner_loop.tasks import TaskForward, evaluating
+from handful.inner_loop.adaptation import Params, SupportLoss, Update, adapt, per_task, with_gradient
+from handful.inner_loop.statistics import Moments, NormStats, PerStepNorm, freeze_statistics, has_batch_norm
+from handful.inner_loop.tasks import GROUPED_IMAGES, TaskForward, evaluating
 from handful.inner_loop.updates import GradientDescent, InnerAdam, InnerOptimizer, Rates
 
 __all__ = [
+    "GROUPED_IMAGES",
     "GradientDescent",
     "InnerAdam",
     "InnerOptimizer",
+    "Moments",
     "NormStats",
     "Params",
     "PerStepNorm",
@@ -28,4 +30,5 @@ __all__ = [
     "freeze_statistics",
     "has_batch_norm",
     "per_task",
+    "with_gradient",
 ]

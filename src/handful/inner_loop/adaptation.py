@@ -105,6 +105,27 @@ class _Recomputed(torch.autograd.Function):
         return None, None, None, None, None, *grads
 
 
+def with_gradient(value: Tensor, gradients: Sequence[tuple[Tensor, Tensor | None]]) -> Tensor:
+    """A scalar whose gradient is known already, as pairs (with respect to what, gradient).
+
+    A part of a loss that is differentiated as soon as it is computed need not keep its graph until all parts are there.
+    """
+    known = [(tensor, gradient) for tensor, gradient in gradients if gradient is not None]
+    return _Known.apply(value, [gradient for _, gradient in known], *(tensor for tensor, _ in known))
+
+
+class _Known(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *tensors: Tensor) -> Tensor:
+        ctx.save_for_backward(*gradients)
+        return value.detach().clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Any, ...]:
+        return None, None, *(cotangent * gradient for gradient in ctx.saved_tensors)
+
+
 def _again(ctx: Any, values: Sequence[Tensor], create_graph: bool) -> tuple[Params, Params]:
     """Take the step from detached copies of its parameters: (before, after)."""
     support_loss, update, step = ctx.taken

@@ -18,12 +18,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from handful.episodes import Episode
 from handful.errors import HandfulError, unknown
 from handful.inner_loop import (
+    GROUPED_IMAGES,
     InnerOptimizer,
+    Moments,
     NormStats,
     Params,
     PerStepNorm,
@@ -32,6 +33,7 @@ from handful.inner_loop import (
     evaluating,
     freeze_statistics,
     per_task,
+    with_gradient,
 )
 from handful.methods.method import Method, Outcome
 
@@ -129,17 +131,45 @@ class GradientBased(Method):
         return self.outer_step < self.first_order_steps
 
     def forward(self, episode: Episode) -> Outcome:
-        """What the outer loop descends, with the graph back to the initialisation."""
-        return self.objective(self, episode)
+        """What the outer loop descends, with its gradient; `chunk` tasks are held at a time.
 
-    def predict(self, episode: Episode, inner_steps: int | None = None, norm_stats: NormStats | None = None) -> Tensor:
-        """Query predictions after 0, 1, ..., S inner steps, [S+1, B, N*Q, N]; no graph is kept."""
+        A chunk is differentiated before the next one begins, so that its graph is gone by then.
+        """
+        total = len(episode.support_x)
+        chunk = self.chunk or total
+        if chunk >= total:
+            return self.objective(self, episode)
+        learned = [p for p in self.parameters() if p.requires_grad]
+        sums: list[Tensor | None] = [None] * len(learned)
+        loss, scores = torch.zeros((), device=self.device), []
+        for start in range(0, total, chunk):
+            part = episode.tasks(start, start + chunk)
+            outcome = self.objective(self, part)
+            share = outcome.loss * (len(part.support_x) / total)
+            sums = list(map(add, sums, torch.autograd.grad(share, learned, allow_unused=True)))
+            loss = loss + share.detach()
+            scores.append(outcome.score)
+        return Outcome(with_gradient(loss, list(zip(learned, sums))), torch.cat(scores))
+
+    def predict(
+        self,
+        episode: Episode,
+        inner_steps: int | None = None,
+        norm_stats: NormStats | None = None,
+        every_step: bool = True,
+    ) -> Tensor:
+        """Query predictions after 0, 1, ..., S inner steps, [S+1, B, N*Q, N]; no graph is kept.
+
+        every_step: if not, those after the last step alone, [1, B, N*Q, N], which takes one query pass.
+        """
+        steps = self.inner_steps if inner_steps is None else inner_steps
         predictions = []
         with evaluating(self.network):
             adaptation = self.adaptation(episode, norm_stats or self.norm_stats)
-            for step, params in enumerate(adaptation.steps(self.inner_steps if inner_steps is None else inner_steps)):
-                with torch.no_grad():
-                    predictions.append(adaptation.query(step, params))
+            for step, params in enumerate(adaptation.steps(steps)):
+                if every_step or step == steps:
+                    with torch.no_grad():
+                        predictions.append(adaptation.query(step, params))
         return torch.stack(predictions)
 
     def fit(self, support_x: Tensor, support_y: Tensor, inner_steps: int | None = None) -> nn.Module:
@@ -245,29 +275,65 @@ class Adaptation:
             rows = self.order[step * size : (step + 1) * size]
             x, y = x[:, rows], y[:, rows]
         predictions = self.runner.support(self._inside(step, params), x)
-        self._observe(step)
+        self._observe(step, [self.runner.observed])
         return self.method.problem.loss(predictions, y)
 
     def query(self, step: int, params: Params) -> Tensor:
         """Predictions [B, N*Q, ...] for the queries after `step` inner steps."""
         row = max(step - 1, 0)
-        statistics = self.method.norms.statistics(row) if self.method.norms else None
-        predictions = self.runner.query(self._inside(row, params), self.query_x, self.support_x, statistics)
-        self._observe(row)
+        predictions = self._query(row, params, slice(None))
+        self._observe(row, [self.runner.observed])
         return predictions
+
+    def query_loss(self, step: int, params: Params) -> tuple[Tensor, Tensor]:
+        """Mean over tasks of the loss on the queries after `step` inner steps, and the predictions, without graph.
+
+        The loss is differentiated task by task where tasks are passed one by one, as soon as it is computed: no more
+        than one such graph exists at a time, and none waits for the way back.
+        """
+        if self.prefix:  # the graph of the features waits in any case
+            predictions = self.query(step, params)
+            return self.method.problem.loss(predictions, self.episode.query_y).mean(), predictions.detach()
+        row = max(step - 1, 0)
+        shared = [value for value in self._through() if value.is_leaf]
+        size = self.tasks if self.query_x.shape[1] <= GROUPED_IMAGES else 1
+        sums: list[Tensor | None] = [None] * len(shared)
+        losses, parts, predicted, observed = [], [], [], []
+        for start in range(0, self.tasks, size):
+            tasks = slice(start, start + size)
+            part = {name: value[tasks].detach().requires_grad_() for name, value in params.items()}
+            logits = self._query(row, part, tasks)
+            loss = self.method.problem.loss(logits, self.episode.query_y[tasks]).sum() / self.tasks
+            gradients = torch.autograd.grad(loss, [*part.values(), *shared], allow_unused=True)
+            sums = list(map(add, sums, gradients[len(part) :]))
+            losses.append(loss.detach())
+            parts.append(gradients[: len(part)])
+            predicted.append(logits.detach())
+            observed.append(self.runner.observed)
+        self._observe(row, observed)
+        of_params = [None if None in each else torch.cat(each) for each in zip(*parts)]
+        known = [*zip(params.values(), of_params), *zip(shared, sums)]
+        return with_gradient(torch.stack(losses).sum(), known), torch.cat(predicted)
+
+    def _query(self, row: int, params: Params, tasks: slice) -> Tensor:
+        """Predictions for the queries of some of the tasks, with the batch norms of an inner step."""
+        statistics = self.method.norms.statistics(row) if self.method.norms else None
+        return self.runner.query(self._inside(row, params), self.query_x[tasks], self.support_x[tasks], statistics)
 
     def whole(self, step: int, params: Params) -> Params:
         """The adapted parameters with the batch norms of an inner step, if it has its own."""
         norms = self.method.norms
-        return {**params, **per_task(norms.params(step), self.tasks)} if norms else params
+        return {**params, **per_task(norms.params(step), len(next(iter(params.values()))))} if norms else params
 
     def _inside(self, step: int, params: Params) -> Params:
         """The parameters by the names that the running module gives them."""
         return {name.removeprefix(self.prefix): value for name, value in self.whole(step, params).items()}
 
-    def _observe(self, step: int) -> None:
+    def _observe(self, step: int, observed: list[list[Moments]]) -> None:
+        """Tell the batch norms of an inner step what the tasks' batches were like."""
         if self.runner.record and self.method.norms:
-            self.method.norms.observe(step, self.runner.observed)
+            layers = [[torch.cat(values) for values in zip(*layer)] for layer in zip(*observed)]
+            self.method.norms.observe(step, [(mean, var) for mean, var in layers])
 
     def _through(self) -> list[Tensor]:
         """What enters an inner step with a gradient, other than by the adapted parameters."""
@@ -303,21 +369,12 @@ class QueryLoss:
         """Mean over tasks, with its graph."""
         adaptation = method.adaptation(episode, method.norm_stats, training=True)
         weights = [0.0, *self.weights(method.outer_step, method.inner_steps)]
-        loss = torch.zeros((), device=method.device)
+        total = torch.zeros((), device=method.device)
         for step, params in enumerate(adaptation.steps(method.inner_steps)):
-            if not (weight := weights[step]):
-                continue
-            if method.backprop == "recompute" and step < method.inner_steps:  # hold no query graph either
-                names = list(params)
-
-                def predict(*values: Tensor, step: int = step, names: list[str] = names) -> Tensor:
-                    return adaptation.query(step, dict(zip(names, values)))
-
-                predictions = checkpoint(predict, *params.values(), use_reentrant=False)
-            else:
-                predictions = adaptation.query(step, params)
-            loss = loss + weight * method.problem.loss(predictions, episode.query_y).mean()
-        return Outcome(loss, method.problem.score(predictions.detach(), episode.query_y))
+            if weights[step]:
+                loss, predictions = adaptation.query_loss(step, params)
+                total = total + weights[step] * loss
+        return Outcome(total, method.problem.score(predictions, episode.query_y))
 
 
 class OpenHead(nn.Module):
@@ -334,6 +391,13 @@ class OpenHead(nn.Module):
 
 
 HEAD = ("head.weight", "head.bias")
+
+
+def add(total: Tensor | None, more: Tensor | None) -> Tensor | None:
+    """Sum of gradients, of which either may be absent."""
+    if total is None or more is None:
+        return more if total is None else total
+    return total + more
 
 
 def linear_head(backbone: nn.Module, outputs: int) -> nn.Linear:

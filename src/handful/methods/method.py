@@ -32,6 +32,7 @@ class Method(nn.Module, ABC):
         self.problem: Problem = Classification()  # the data's problem, once it is known
         self.outer_step = 0  # how far meta-training is
         self.backprop = "graph"  # how the outer gradient goes back through the inner loop
+        self.chunk: int | None = None  # tasks whose graph is held at a time, all if None
 
     @property
     def backprops(self) -> tuple[str, ...]:
@@ -47,8 +48,17 @@ class Method(nn.Module, ABC):
         """Meta-training: the query loss of a batch of tasks, with its graph."""
 
     @abstractmethod
-    def predict(self, episode: Episode, inner_steps: int | None = None, norm_stats: NormStats | None = None) -> Tensor:
-        """Query predictions after 0, 1, ..., S inner steps, [S+1, B, N*Q, ...]; no graph, nothing changed."""
+    def predict(
+        self,
+        episode: Episode,
+        inner_steps: int | None = None,
+        norm_stats: NormStats | None = None,
+        every_step: bool = True,
+    ) -> Tensor:
+        """Query predictions after 0, 1, ..., S inner steps, [S+1, B, N*Q, ...]; no graph, nothing changed.
+
+        every_step: if not, those after the last step alone, [1, B, N*Q, ...].
+        """
 
     @abstractmethod
     def fit(self, support_x: Tensor, support_y: Tensor, inner_steps: int | None = None) -> nn.Module:

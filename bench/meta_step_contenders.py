@@ -259,11 +259,7 @@ class TorchOpt:
 
 
 class Handful:
-    """Handful's MAML: all tasks in one call.
-
-    Its `predict` passes the queries after every inner step, as an evaluation wants it, so at test time it does more
-    than the others where these predict once.
-    """
+    """Handful's MAML: all tasks in one call."""
 
     def __init__(self, network: nn.Module, setting: Setting, first_order: bool, **options: Any) -> None:
         self.method = MAML(
@@ -284,7 +280,7 @@ class Handful:
         self.method(episode).loss.backward()
 
     def predict(self, episode: Episode, every_step: bool) -> Tensor:
-        predictions: Tensor = self.method.predict(episode)
+        predictions = self.method.predict(episode, every_step=every_step)
         return predictions if every_step else predictions[-1]
 
 

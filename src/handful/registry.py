@@ -44,7 +44,7 @@ def part(registry: Registry, name: str) -> Callable[[Maker], Maker]:
             return made
 
         if made_by_class:
-            maker.__init__ = remember  # type: ignore[misc]
+            maker.__init__ = remember  # type: ignore[method-assign]
         registry[name] = maker if made_by_class else remember
         return registry[name]  # type: ignore[return-value]
 
@@ -62,7 +62,8 @@ def check_options(kind: str, registry: Registry, spec: Mapping[str, Any]) -> dic
     if name not in registry:
         raise unknown(kind, name, registry)
     maker = registry[name]
-    hints = get_type_hints(maker.__init__ if isinstance(maker, type) else maker, include_extras=True)
+    annotated: Any = maker if not inspect.isclass(maker) else maker.__init__
+    hints = get_type_hints(annotated, include_extras=True)
     parameters = inspect.signature(maker).parameters.values()
     fields: dict[str, Any] = {p.name: (hints[p.name], p.default) for p in parameters if p.name not in HANDED_IN}
     for option in options:

@@ -48,10 +48,12 @@ def plan(method: Method, draw: Callable[[int], Episode], tasks: int, memory_gib:
     """
     budget = int(memory_gib * GIB) if memory_gib else int(SHARE * free_memory(method.device))
     needed = []
+    method.chunk = None
+    together = method.side_by_side(draw(tasks))
     for backprop in method.backprops:
         method.backprop = backprop
-        once, more = step_peak(method, draw)
-        chunk = tasks if more == 0 else min(tasks, int((budget - once) // more))
+        once, more = step_peak(method, draw, together)
+        chunk = together if more == 0 else min(together, int((budget - once) // more))
         if chunk >= 1:
             method.chunk = chunk
             return Plan(tasks, chunk, backprop, int(once + chunk * more), budget)
@@ -62,11 +64,11 @@ def plan(method: Method, draw: Callable[[int], Episode], tasks: int, memory_gib:
     )
 
 
-def step_peak(method: Method, draw: Callable[[int], Episode]) -> tuple[float, float]:
-    """Bytes of a training step, as (once, for each task)."""
+def step_peak(method: Method, draw: Callable[[int], Episode], together: int) -> tuple[float, float]:
+    """Bytes of a training step, as (once, for each of the tasks that are taken together)."""
 
     def measured(tasks: int, inner_steps: int) -> int:
-        method.inner_steps, method.chunk = inner_steps, None
+        method.inner_steps = inner_steps
         episode = draw(tasks).to(method.device)
         return peak_bytes(lambda: method(episode).loss.backward(), method.device)
 
@@ -75,13 +77,15 @@ def step_peak(method: Method, draw: Callable[[int], Episode]) -> tuple[float, fl
     method.outer_step = 2**62  # after any annealing: the order of derivatives that it ends with
     try:
         few = min(steps, 2)
-        one, two, pair = measured(1, 1), measured(1, few), measured(2, 1)
+        one, two, pair = measured(1, 1), measured(1, few), measured(min(2, together), 1)
     finally:
         method.inner_steps, method.outer_step = steps, outer
         method.zero_grad(set_to_none=True)
         method.load_state_dict(buffers, strict=False)  # nothing was learned by this
         torch.set_rng_state(drawn)
     a_step = max(two - one, 0)
+    if together == 1:
+        return 0, one + (steps - 1) * a_step
     a_task = max(pair - one - a_step, 0)
     return max(one - a_step - a_task, 0), a_task + steps * a_step
 

@@ -44,3 +44,11 @@ def test_initialisation_is_mamls() -> None:
     assert second.weight.abs().max() <= bound
     assert second.weight.abs().max() > 0.95 * bound
     assert (second.bias == 0).all()
+
+
+def test_group_norm_looks_at_one_image_alone() -> None:
+    backbone = conv4(channels=12, input_shape=(1, 16, 16), norm="group").train()
+    images = torch.rand(4, 1, 16, 16)
+    torch.testing.assert_close(backbone(images)[:1], backbone(images[:1]))
+    groups = [module.num_groups for module in backbone.modules() if isinstance(module, torch.nn.GroupNorm)]
+    assert groups == [4, 4, 4, 4]  # 8 does not divide 12

@@ -5,6 +5,7 @@ The network of Matching Networks (Vinyals et al. 2016), MAML (Finn et al. 2017) 
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import torch
@@ -16,6 +17,8 @@ from handful.registry import BACKBONES, part
 
 Downsample = Literal["pool", "stride"]
 Pooling = Literal["mean", "flatten"]
+Norm = Literal["batch", "group"]
+GROUPS = 8  # of channels that group norm normalises together, or the most that divide the channels
 
 
 @part(BACKBONES, "conv4")
@@ -24,7 +27,9 @@ class Conv4(nn.Module):
 
     downsample: `pool` halves by max-pooling after each block (mini-ImageNet, ProtoNet), `stride` by convolution
     stride 2 (MAML on Omniglot).  pooling: `mean` averages the last map over its positions (MAML on Omniglot),
-    `flatten` keeps them.  Initialised as in MAML: Xavier-uniform convolutions, zero biases.
+    `flatten` keeps them.  norm: `batch`, or `group` norm, which looks at one image alone, so that predictions never
+    depend on batch mates and there is nothing to choose in `norm_stats`.  Initialised as in MAML: Xavier-uniform
+    convolutions, zero biases.
     """
 
     def __init__(
@@ -33,6 +38,7 @@ class Conv4(nn.Module):
         input_shape: tuple[int, ...] = (3, 84, 84),
         downsample: Downsample = "pool",
         pooling: Pooling = "flatten",
+        norm: Norm = "batch",
     ) -> None:
         super().__init__()
         if len(input_shape) != 3:
@@ -50,7 +56,7 @@ class Conv4(nn.Module):
         for block in range(4):
             blocks += [
                 nn.Conv2d(in_channels if block == 0 else channels, channels, 3, stride=stride, padding=1),
-                nn.BatchNorm2d(channels),
+                nn.BatchNorm2d(channels) if norm == "batch" else nn.GroupNorm(math.gcd(GROUPS, channels), channels),
                 nn.ReLU(),
             ]
             if downsample == "pool":

@@ -17,8 +17,8 @@ from handful.inner_loop.fast_ops import FastOps
 from handful.inner_loop.folding import Fold, NotFoldable, fold, unfold
 from handful.inner_loop.statistics import BatchNormStatistics, Moments, NormStats, has_running_statistics
 
-# More query images a task than this are passed task by task: a grouped convolution of few images a group beats a loop
-# of small convolutions, and loses against it once each task fills the machine by itself.
+# More images a task than this are passed task by task: a grouped convolution of few images a group beats a loop of
+# small convolutions, and loses against it once each task fills the machine by itself.
 GROUPED_IMAGES = 25
 
 

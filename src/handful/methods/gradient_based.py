@@ -131,21 +131,20 @@ class GradientBased(Method):
         return self.outer_step < self.first_order_steps
 
     def forward(self, episode: Episode) -> Outcome:
-        """What the outer loop descends, with its gradient; `chunk` tasks are held at a time.
+        """What the outer loop descends, with its gradient.
 
-        A chunk is differentiated before the next one begins, so that its graph is gone by then.
+        Tasks that are not taken side by side are differentiated one part after another, so that a part's graph is
+        gone before the next begins.
         """
-        total = len(episode.support_x)
-        chunk = self.chunk or total
-        if chunk >= total:
+        parts = self.parts(episode)
+        if len(parts) == 1:
             return self.objective(self, episode)
         learned = [p for p in self.parameters() if p.requires_grad]
         sums: list[Tensor | None] = [None] * len(learned)
         loss, scores = torch.zeros((), device=self.device), []
-        for start in range(0, total, chunk):
-            part = episode.tasks(start, start + chunk)
+        for part in parts:
             outcome = self.objective(self, part)
-            share = outcome.loss * (len(part.support_x) / total)
+            share = outcome.loss * (len(part.support_x) / len(episode.support_x))
             sums = list(map(add, sums, torch.autograd.grad(share, learned, allow_unused=True)))
             loss = loss + share.detach()
             scores.append(outcome.score)
@@ -165,12 +164,25 @@ class GradientBased(Method):
         steps = self.inner_steps if inner_steps is None else inner_steps
         predictions = []
         with evaluating(self.network):
-            adaptation = self.adaptation(episode, norm_stats or self.norm_stats)
-            for step, params in enumerate(adaptation.steps(steps)):
-                if every_step or step == steps:
-                    with torch.no_grad():
-                        predictions.append(adaptation.query(step, params))
-        return torch.stack(predictions)
+            for part in self.parts(episode):
+                adaptation = self.adaptation(part, norm_stats or self.norm_stats)
+                wanted = []
+                for step, params in enumerate(adaptation.steps(steps)):
+                    if every_step or step == steps:
+                        with torch.no_grad():
+                            wanted.append(adaptation.query(step, params))
+                predictions.append(torch.stack(wanted))
+        return torch.cat(predictions, 1)
+
+    def side_by_side(self, episode: Episode) -> int:
+        """Tasks that are taken together: all, where that is faster, but no more than `chunk`."""
+        total, images = episode.support_y.shape[:2]
+        return min(self.chunk or total, total if images <= GROUPED_IMAGES else 1)
+
+    def parts(self, episode: Episode) -> list[Episode]:
+        """The tasks in parts that are taken side by side."""
+        size = self.side_by_side(episode)
+        return [episode.tasks(start, start + size) for start in range(0, len(episode.support_x), size)]
 
     def fit(self, support_x: Tensor, support_y: Tensor, inner_steps: int | None = None) -> nn.Module:
         """Adapt to one task, images [n, C, H, W] and classes [n]: an ordinary network in eval mode.

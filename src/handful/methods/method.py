@@ -34,6 +34,10 @@ class Method(nn.Module, ABC):
         self.backprop = "graph"  # how the outer gradient goes back through the inner loop
         self.chunk: int | None = None  # tasks whose graph is held at a time, all if None
 
+    def side_by_side(self, episode: Episode) -> int:
+        """How many tasks of a batch are held in memory together."""
+        return min(self.chunk or len(episode.support_x), len(episode.support_x))
+
     @property
     def backprops(self) -> tuple[str, ...]:
         """The ways back that may be chosen by the memory they need, the fastest first."""

@@ -37,7 +37,7 @@ class Plan:
         once = "at once" if self.chunk >= self.tasks else f"{self.chunk} at a time"
         kept = "recomputing inner steps on the way back" if self.backprop == "recompute" else "keeping their graph"
         peak, budget = self.peak / GIB, self.budget / GIB
-        return f"{self.tasks} tasks a step, {once}, {kept}: about {peak:.2f} GiB of {budget:.1f}"
+        return f"{self.tasks} tasks a step, {once}, {kept}: about {peak:.2g} GiB of {budget:.3g}"
 
 
 def plan(method: Method, draw: Callable[[int], Episode], tasks: int, memory_gib: float | None) -> Plan:

@@ -9,11 +9,12 @@ dimension, [B, ...]: one copy a task.
 
 from handful.inner_loop.adaptation import Params, SupportLoss, Update, adapt, per_task, with_gradient
 from handful.inner_loop.statistics import Moments, NormStats, PerStepNorm, freeze_statistics, has_batch_norm
-from handful.inner_loop.tasks import GROUPED_IMAGES, TaskForward, evaluating
+from handful.inner_loop.tasks import GROUPED_IMAGES, GROUPED_VALUES, TaskForward, evaluating
 from handful.inner_loop.updates import GradientDescent, InnerAdam, InnerOptimizer, Rates
 
 __all__ = [
     "GROUPED_IMAGES",
+    "GROUPED_VALUES",
     "GradientDescent",
     "InnerAdam",
     "InnerOptimizer",

@@ -23,6 +23,7 @@ from handful.episodes import Episode
 from handful.errors import HandfulError, unknown
 from handful.inner_loop import (
     GROUPED_IMAGES,
+    GROUPED_VALUES,
     InnerOptimizer,
     Moments,
     NormStats,
@@ -176,8 +177,8 @@ class GradientBased(Method):
 
     def side_by_side(self, episode: Episode) -> int:
         """Tasks that are taken together: all, where that is faster, but no more than `chunk`."""
-        total, images = episode.support_y.shape[:2]
-        return min(self.chunk or total, total if images <= GROUPED_IMAGES else 1)
+        total = len(episode.support_x)
+        return min(self.chunk or total, total if episode.support_x[0].numel() <= GROUPED_VALUES else 1)
 
     def parts(self, episode: Episode) -> list[Episode]:
         """The tasks in parts that are taken side by side."""

@@ -1,18 +1,35 @@
-"""The pages: every link leads somewhere, nothing is left to fill in, and the README's recipe is one."""
+"""The pages: links lead somewhere, nothing is left open, every recipe is one, and the code of the methods runs."""
 
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from handful.recipe import parse
+import handful as hf
+from handful.data.store import Contents, ImageStore, write_store
+from handful.methods import METHODS
+from handful.recipe import load_recipe, parse, shipped_recipes
+from handful.training import train
+from tests.conftest import SIZE, drawing, pattern
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")])
+METHOD_PAGES = sorted((ROOT / "docs" / "methods").glob("*.md"))
+
+
+def blocks(language: str, pages: list[Path]) -> list[Any]:
+    """Every code block of a language, each a test case named after its page."""
+    found = []
+    for page in pages:
+        texts = re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        found += [pytest.param(text, id=f"{page.relative_to(ROOT)}-{i}") for i, text in enumerate(texts)]
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -48,3 +65,55 @@ def test_the_readmes_recipe_is_a_recipe() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert parse(block, "README").resolved().data.name == "folder"
+
+
+@pytest.mark.parametrize("text", blocks("yaml", PAGES))
+def test_recipes_in_the_pages_resolve_and_those_of_a_shipped_name_are_the_shipped_ones(text: str) -> None:
+    recipe = parse(text, "page").resolved()
+    if recipe.name in shipped_recipes():
+        assert recipe == load_recipe(recipe.name)
+
+
+def test_every_method_has_a_page_with_a_recipe_and_is_in_the_table() -> None:
+    index = (ROOT / "docs" / "methods" / "README.md").read_text(encoding="utf-8")
+    recipes = [parse(block.values[0], "page") for block in blocks("yaml", METHOD_PAGES)]
+    assert {recipe.method.name for recipe in recipes} == set(METHODS)
+    assert all(f"[`{name}`](" in index for name in METHODS)
+
+
+@pytest.mark.parametrize("text", blocks("python", PAGES))
+def test_code_compiles(text: str) -> None:
+    compile(text, "page", "exec")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
+    """32 classes of 16 pictures [1, 16, 16]: as many classes and pictures as the pages' snippets ask for."""
+    rng = np.random.default_rng(0)
+    contents = Contents(
+        images=iter([drawing(base, rng)[None] for base in (pattern(rng) for _ in range(32)) for _ in range(16)]),
+        labels=np.repeat(np.arange(32), 16).tolist(),
+        image_shape=(1, SIZE, SIZE),
+        class_names=[f"pattern{i:02}" for i in range(32)],
+        splits={"train": range(6), "val": range(6, 12), "test": range(12, 32)},
+        info={"name": "patterns"},
+    )
+    return write_store(tmp_path_factory.mktemp("store") / "patterns", **contents._asdict())
+
+
+@pytest.mark.parametrize("text", blocks("python", METHOD_PAGES))
+def test_code_of_the_methods_runs(
+    text: str, tiny: ImageStore, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On other data and for two steps, and otherwise as it stands."""
+
+    def shortly(*args: Any, **settings: Any) -> hf.Run:
+        short = {"steps": 2, "tasks_per_step": 2, "validation_tasks": 2, "evaluate": {"tasks": 2}, "quiet": True}
+        return train(*args, **{**settings, **short})
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hf.data, "load", lambda *args, **options: tiny)
+    monkeypatch.setattr(hf, "train", shortly, raising=False)
+    for folder in sorted(pictures.iterdir())[:7]:
+        shutil.copytree(folder, tmp_path / "seven" / folder.name)
+    exec(text, {})

@@ -36,8 +36,12 @@ class Plan:
     def __str__(self) -> str:
         once = "at once" if self.chunk >= self.tasks else f"{self.chunk} at a time"
         kept = "recomputing inner steps on the way back" if self.backprop == "recompute" else "keeping their graph"
-        peak, budget = self.peak / GIB, self.budget / GIB
-        return f"{self.tasks} tasks a step, {once}, {kept}: about {peak:.2g} GiB of {budget:.3g}"
+        return f"{self.tasks} tasks a step, {once}, {kept}: about {size(self.peak)} of {size(self.budget)}"
+
+
+def size(count: float) -> str:
+    """`28 MiB`, `1.2 GiB`: bytes as a person says them."""
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / 2**20:.0f} MiB"
 
 
 def plan(method: Method, draw: Callable[[int], Episode], tasks: int, memory_gib: float | None) -> Plan:
@@ -59,7 +63,7 @@ def plan(method: Method, draw: Callable[[int], Episode], tasks: int, memory_gib:
             return Plan(tasks, chunk, backprop, int(once + chunk * more), budget)
         needed.append(once + more)
     raise HandfulError(
-        f"A step of one task needs {min(needed) / GIB:.2f} GiB, but train.memory_gib allows {budget / GIB:.2f}"
+        f"A step of one task needs {size(min(needed))}, but train.memory_gib allows {size(budget)}"
         f"{'' if memory_gib else f' ({SHARE:.0%} of what is free)'}; raise it, or lower shot, query or inner_steps."
     )
 
@@ -69,12 +73,13 @@ def step_peak(method: Method, draw: Callable[[int], Episode], together: int) -> 
 
     def measured(tasks: int, inner_steps: int) -> int:
         method.inner_steps = inner_steps
-        episode = draw(tasks).to(method.device)
-        return peak_bytes(lambda: method(episode).loss.backward(), method.device)
+        episode, peaks = draw(tasks).to(method.device), []
+        for method.outer_step in (0, 2**62):  # whatever is annealed, at its start and at its end
+            peaks.append(peak_bytes(lambda: method(episode).loss.backward(), method.device))
+        return max(peaks)
 
     steps, buffers = method.inner_steps, {name: value.clone() for name, value in method.named_buffers()}
     drawn, outer = torch.get_rng_state(), method.outer_step
-    method.outer_step = 2**62  # after any annealing: the order of derivatives that it ends with
     try:
         few = min(steps, 2)
         one, two, pair = measured(1, 1), measured(1, few), measured(min(2, together), 1)

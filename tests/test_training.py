@@ -11,20 +11,18 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from lightning_fabric import Fabric
 from torch import nn
 
 import handful as hf
 from handful import files
 from handful.checkpoint import read_metrics
 from handful.data.store import ImageStore
-from handful.episodes import Episode, EpisodeSampler
 from handful.errors import HandfulError
 from handful.files import read_tensors
 from handful.methods import GradientBased
 from handful.recipe import load_recipe
 from handful.run import Run
-from handful.training import EpisodeBatches, step_tasks, train_recipe
+from handful.training import EpisodeBatches, train_recipe
 
 
 def trained(recipe_file: Path, out: Path, *changes: str, **options: Any) -> Run:
@@ -179,27 +177,6 @@ def test_workers_change_nothing(recipe_file: Path, tmp_path: Path) -> None:
     whole = trained(recipe_file, tmp_path / "whole", "train.steps=2")
     workers = trained(recipe_file, tmp_path / "workers", "train.steps=2", "train.workers=2")
     assert same(weights(workers), weights(whole))
-
-
-@pytest.mark.parametrize("chunk", [1, 3, 4, 9])
-def test_chunks_give_the_same_gradient(store: ImageStore, chunk: int) -> None:
-    torch.manual_seed(0)
-    method = hf.methods.MAML(
-        hf.backbones.conv4(channels=8, input_shape=store.input_shape, downsample="stride")
-    ).double()
-    method.attach_head(3)
-    method.double()
-    episode = EpisodeSampler(store.train, 3, 1, 2).episodes(0, 4)
-    episode = Episode(episode.support_x.double(), episode.support_y, episode.query_x.double(), episode.query_y)
-    found = []
-    for held in (4, chunk):
-        fabric = Fabric(devices=1, accelerator="cpu")
-        wrapped, optimizer = fabric.setup(method, torch.optim.SGD(method.parameters()))
-        method.chunk = held
-        loss, score = step_tasks(fabric, wrapped, optimizer, episode, None)
-        gradients = [p.grad.flatten() for p in method.parameters() if p.grad is not None]
-        found.append(torch.cat([torch.tensor([loss, score]).double(), *gradients]))
-    torch.testing.assert_close(found[0], found[1], rtol=1e-9, atol=1e-12)
 
 
 def test_a_run_folder_of_another_recipe(recipe_file: Path, tmp_path: Path) -> None:

@@ -352,7 +352,7 @@ class Adaptation:
         seed = torch.initial_seed() if self.method.network.training else 0
         generator = torch.Generator().manual_seed(seed)
         count = self.support_x.shape[1]
-        rounds = math.ceil(needed / count)
+        rounds = max(1, math.ceil(needed / count))  # an inner loop of no steps needs none, but is no error
         return torch.cat([torch.randperm(count, generator=generator) for _ in range(rounds)])
 
 

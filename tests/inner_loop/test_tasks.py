@@ -182,24 +182,6 @@ def test_running_statistics_are_the_buffers() -> None:
     torch.testing.assert_close(predictions(net, qx, "running")[1], copy.deepcopy(net).eval()(qx[1]))
 
 
-def test_every_step_is_yielded() -> None:
-    net, (sx, sy, _, _) = network("mlp"), tasks()
-    forward = TaskForward(net)
-    params = per_task(dict(net.named_parameters()), TASKS)
-    losses = [
-        Classification().loss(forward.support(phi, sx), sy).mean().item()
-        for phi in adapt(
-            lambda step, phi: Classification().loss(forward.support(phi, sx), sy),
-            params,
-            GradientDescent(LR, "fixed", 4).step,
-            4,
-            differentiable=False,
-        )
-    ]
-    assert len(losses) == 5
-    assert losses == sorted(losses, reverse=True)
-
-
 def test_unknown_statistics() -> None:
     with pytest.raises(HandfulError, match="did you mean 'batch'"):
         TaskForward(network(), "batsh")  # type: ignore[arg-type]

@@ -407,7 +407,7 @@ def test_clip_bounds_every_entry(recipe_file: Path, tmp_path: Path, monkeypatch:
 
 def rates_of(schedule: str, lr: float, min_lr: float, steps: int) -> list[float]:
     """The outer rate at steps 0, 1, ..., `steps`."""
-    settings = TrainRecipe(steps=steps, lr=lr, min_lr=min_lr, schedule=schedule, optimizer="sgd")  # type: ignore[arg-type]
+    settings = TrainRecipe(steps=steps, lr=lr, min_lr=min_lr, schedule=schedule, optimizer="sgd")
     optimizer = outer_optimizer(hf.methods.MAML(nn.Linear(2, 2)), settings)
     scheduler, found = learning_rate(optimizer, settings), []
     for _ in range(steps):
@@ -431,10 +431,9 @@ def test_schedules_go_from_lr_to_min_lr(lr: float, min_lr: float) -> None:
     assert set(rates_of("constant", lr, min_lr, steps)) == {lr}
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine"])
-def test_a_resumed_run_goes_on_in_its_schedule(recipe_file: Path, tmp_path: Path, schedule: str) -> None:
+def test_a_resumed_run_goes_on_along_its_line(recipe_file: Path, tmp_path: Path) -> None:
     """With plain gradient descent outside, whose rates and weights are those of a run that was not broken off."""
-    changes = (f"train.schedule={schedule}", "train.min_lr=0.004", "train.optimizer=sgd", "train.steps=6")
+    changes = ("train.schedule=linear", "train.min_lr=0.004", "train.optimizer=sgd", "train.steps=6")
     whole = trained(recipe_file, tmp_path / "whole", *changes)
     trained(recipe_file, tmp_path / "broken", *changes, max_minutes=0)
     resumed = trained(recipe_file, tmp_path / "broken", *changes)

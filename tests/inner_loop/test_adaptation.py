@@ -177,13 +177,14 @@ class MultiHeadExplicit(MultiHead):
 
 
 @pytest.mark.parametrize("backprop", ["graph", "recompute"])
+@pytest.mark.parametrize("tasks", [1, TASKS])  # one is run as it is, several by vmap
 @pytest.mark.parametrize(("fused", "formula"), [(Attentive, Explicit), (MultiHead, MultiHeadExplicit)])
 def test_attention_trains_in_second_order(
-    fused: Callable[[], nn.Module], formula: Callable[[], nn.Module], backprop: str
+    fused: Callable[[], nn.Module], formula: Callable[[], nn.Module], tasks: int, backprop: str
 ) -> None:
     """The gradient of the plain loop with attention by its formula, and finite predictions."""
     method, plain = made(MAML, fused, backprop=backprop, **COMMON), made(MAML, formula, **COMMON)
-    batch = scaled(episode())
+    batch = scaled(episode(tasks))
     close(of_network(gradient(method, batch)), plain_gradient(plain, batch), rtol=1e-8)
     torch.testing.assert_close(method.predict(batch), plain.predict(batch))
 

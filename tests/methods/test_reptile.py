@@ -91,20 +91,6 @@ def test_the_next_tasks_go_on_from_the_moments_that_were_kept() -> None:
     assert int(method.optimizer.get_buffer("steps")) == 10
 
 
-def test_a_chunk_of_tasks_goes_on_from_the_chunk_before() -> None:
-    """The one method whose sums depend on how many tasks are held at a time: its Adam is never reset.
-
-    Each chunk is then what Reptile does with fewer tasks at a time, as the original does with one.
-    """
-    whole, parts, alone = (reptile(inner_batch=None) for _ in range(3))
-    parts.chunk = 2
-    ours = of_network(gradient(parts, episode()))
-    halves = [of_network(gradient(alone, episode().tasks(start, start + 2))) for start in (0, 2)]
-    close(ours, {name: (value + halves[1][name]) / 2 for name, value in halves[0].items()})
-    other = of_network(gradient(whole, episode()))
-    assert max(float((ours[name] - other[name]).abs().max()) for name in ours) > 1e-4
-
-
 def test_both_ways_of_testing_differ_and_only_one_is_transductive() -> None:
     method, batch = made(Reptile, inner_lr=0.01), episode()
     together, alone = (method.predict(batch, 3, stats)[-1] for stats in ("batch", "support+1"))

@@ -133,7 +133,8 @@ class GradientBased(Method):
     def forward(self, episode: Episode) -> Outcome:
         """What the outer loop descends, with its gradient; `chunk` tasks are held at a time.
 
-        A chunk is differentiated before the next one begins, so that its graph is gone by then.
+        A chunk is differentiated before the next one begins, so that its graph is gone by then.  Running statistics
+        and moments start anew from the step's own in every chunk and end at the mean, as those of all tasks at once do.
         """
         total = len(episode.support_x)
         chunk = self.chunk or total
@@ -142,13 +143,21 @@ class GradientBased(Method):
         learned = [p for p in self.parameters() if p.requires_grad]
         sums: list[Tensor | None] = [None] * len(learned)
         loss, scores = torch.zeros((), device=self.device), []
+        kept = [*self.optimizer.buffers(), *(self.norms.buffers() if self.norms else ())]
+        before, after = ([value.clone() for value in kept] for _ in range(2))
         for start in range(0, total, chunk):
+            for value, old in zip(kept, before):
+                value.copy_(old)
             part = episode.tasks(start, start + chunk)
+            share = len(part.support_x) / total
             outcome = self.objective(self, part)
-            share = outcome.loss * (len(part.support_x) / total)
-            sums = list(map(add, sums, torch.autograd.grad(share, learned, allow_unused=True)))
-            loss = loss + share.detach()
+            sums = list(map(add, sums, torch.autograd.grad(outcome.loss * share, learned, allow_unused=True)))
+            loss = loss + outcome.loss.detach() * share
             scores.append(outcome.score)
+            for mean, value, old in zip(after, kept, before):
+                mean.add_((value - old) * share) if value.is_floating_point() else mean.copy_(value)
+        for value, mean in zip(kept, after):
+            value.copy_(mean)
         return Outcome(with_gradient(loss, list(zip(learned, sums))), torch.cat(scores))
 
     def predict(

@@ -8,8 +8,7 @@ For each of B tasks phi = k steps of an inner optimizer on mini-batches of the t
 
 There is no query set and no second derivative.  `forward` returns a loss whose gradient is theta - phi, so plain SGD
 with rate eps is that outer rule: `train.optimizer: sgd`, `train.lr: 1.0`, `train.schedule: linear`.  The inner
-optimizer is Adam with beta1 = 0, as in the paper's runs.  It is never reset: where the memory holds only some of a
-step's tasks at a time, the next ones go on from what these left, as in the authors' code each task does.
+optimizer is Adam with beta1 = 0, as in the paper's runs.
 
 Both ways of testing: norm_stats="batch" passes all queries in one batch (transductive), "support+1" each query in one
 batch with the support set (inductive).

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from handful import memory
 from handful.backbones import conv4
@@ -150,6 +151,7 @@ def test_the_plan_in_words() -> None:
 def test_nothing_is_learned_by_the_measurement(store: ImageStore, method: Callable[..., GradientBased]) -> None:
     """Weights, buffers, Adam's moments, norms of every step, gradients, settings and random numbers are as before."""
     ready = made(store, method)
+    ready.backbone.register_forward_hook(lambda module, inputs, features: F.dropout(features, 0.2))
     ready(draw(store)(2)).loss.backward()  # so that there is something in the buffers
     ready.zero_grad()
     ready.outer_step = 7

@@ -3,9 +3,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from handful.backbones import BACKBONES
+from handful.episodes import Episode
 from handful.errors import HandfulError
+from handful.methods import METHODS
+from handful.problems import Classification, Regression
 from handful.recipe import load_recipe, parse, shipped_recipes
+from handful.registry import build
+from handful.training import outer_optimizer
 
 BASE = """
 name: a
@@ -44,6 +51,13 @@ def test_set_changes_one_key() -> None:
         ("train.steps", r"--set takes key=value"),
         ("train.lr=[1", r"--set train.lr=\[1: '\[1' is not valid YAML"),
         ("backbone.channels=0", r"backbone.channels is 0 in the recipe"),
+        ("train.optimizer=sdg", r"train.optimizer is 'sdg': input should be 'adam' or 'sgd'"),
+        ("train.schedule=cosin", r"train.schedule is 'cosin': input should be 'constant', 'cosine' or 'linear'"),
+        ("train.min_lr=-1", r"train.min_lr is -1: input should be greater than or equal to 0"),
+        ("train.memory_gib=0", r"train.memory_gib is 0: input should be greater than 0"),
+        ("method.rates=per_layer", r"method.rates is 'per_layer' in the recipe, but method 'maml' wants"),
+        ("method.norm_stats=suport", r"method.norm_stats is 'suport' in the recipe"),
+        ("evaluate.norm_stats=suport", r"evaluate.norm_stats is 'suport': input should be 'batch'"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(change: str, message: str) -> None:
@@ -72,6 +86,38 @@ def test_shipped_recipes_are_found_by_name_and_by_path() -> None:
     for name in names:
         assert load_recipe(name).name == name
         assert load_recipe(f"recipes/{name}.yaml") == load_recipe(name)
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_shipped_recipe_can_be_built_and_takes_a_step(name: str) -> None:
+    """All its keys are read, its method and backbone fit together, and its protocols ask for no more steps than are."""
+    recipe = load_recipe(name)
+    assert parse(recipe.to_yaml(), "again").resolved() == recipe
+    points = recipe.backbone.name == "mlp"
+    shape = (1,) if points else (1, 28, 28)
+    backbone = build("backbone", BACKBONES, recipe.backbone.spec(), input_shape=shape)
+    method = build("method", METHODS, recipe.method.spec(), backbone=backbone)
+    method.problem = Regression() if points else Classification()
+    method.attach_head(method.problem.outputs(recipe.train.way))
+    assert getattr(method, "spec") == recipe.method.spec()  # noqa: B009 - set by the registry
+    y = torch.rand(2, recipe.train.way, 1) if points else torch.arange(recipe.train.way).repeat(2, 1)
+    x = torch.rand(2, recipe.train.way, *shape)
+    episode = Episode(x, y, x, y)
+    optimizer = outer_optimizer(method, recipe.train)
+    method.train()(episode).loss.backward()
+    optimizer.step()
+    for protocol in recipe.protocols():
+        assert (
+            method.predict(episode, min(protocol.inner_steps or method.inner_steps, 5), protocol.norm_stats)
+            .isfinite()
+            .all()
+        )
+        assert protocol.inner_steps is None or method.norms is None or protocol.inner_steps <= method.inner_steps
+    assert recipe.train.min_lr <= recipe.train.lr
+
+
+def test_every_method_of_the_family_has_a_shipped_recipe() -> None:
+    assert {load_recipe(name).method.name for name in shipped_recipes()} == set(METHODS)
 
 
 def test_note002_is_the_notes_setting() -> None:

@@ -11,20 +11,19 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from lightning_fabric import Fabric
 from torch import nn
 
 import handful as hf
 from handful import files
 from handful.checkpoint import read_metrics
 from handful.data.store import ImageStore
-from handful.episodes import Episode, EpisodeSampler
+from handful.episodes import EpisodeSampler
 from handful.errors import HandfulError
 from handful.files import read_tensors
 from handful.methods import GradientBased
-from handful.recipe import load_recipe
+from handful.recipe import TrainRecipe, load_recipe
 from handful.run import Run
-from handful.training import EpisodeBatches, step_tasks, train_recipe
+from handful.training import EpisodeBatches, learning_rate, outer_optimizer, train_recipe
 
 
 def trained(recipe_file: Path, out: Path, *changes: str, **options: Any) -> Run:
@@ -181,27 +180,6 @@ def test_workers_change_nothing(recipe_file: Path, tmp_path: Path) -> None:
     assert same(weights(workers), weights(whole))
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 4, 9])
-def test_chunks_give_the_same_gradient(store: ImageStore, chunk: int) -> None:
-    torch.manual_seed(0)
-    method = hf.methods.MAML(
-        hf.backbones.conv4(channels=8, input_shape=store.input_shape, downsample="stride")
-    ).double()
-    method.attach_head(3)
-    method.double()
-    episode = EpisodeSampler(store.train, 3, 1, 2).episodes(0, 4)
-    episode = Episode(episode.support_x.double(), episode.support_y, episode.query_x.double(), episode.query_y)
-    found = []
-    for held in (4, chunk):
-        fabric = Fabric(devices=1, accelerator="cpu")
-        wrapped, optimizer = fabric.setup(method, torch.optim.SGD(method.parameters()))
-        method.chunk = held
-        loss, score = step_tasks(fabric, wrapped, optimizer, episode, None)
-        gradients = [p.grad.flatten() for p in method.parameters() if p.grad is not None]
-        found.append(torch.cat([torch.tensor([loss, score]).double(), *gradients]))
-    torch.testing.assert_close(found[0], found[1], rtol=1e-9, atol=1e-12)
-
-
 def test_a_run_folder_of_another_recipe(recipe_file: Path, tmp_path: Path) -> None:
     run = trained(recipe_file, tmp_path / "run")
     before = weights(run)
@@ -236,13 +214,10 @@ def test_nan_stops_with_the_step_and_keeps_the_last_good_weights(
     recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = GradientBased.forward
-    calls = 0
 
     def poisoned(self: GradientBased, episode: Any) -> Any:
-        nonlocal calls
-        calls += 1
         outcome = original(self, episode)
-        return outcome._replace(loss=outcome.loss * math.nan) if calls == 7 else outcome
+        return outcome._replace(loss=outcome.loss * math.nan) if self.outer_step == 6 else outcome
 
     monkeypatch.setattr(GradientBased, "forward", poisoned)
     with pytest.raises(HandfulError, match=r"not finite at step 7 \(tasks 24 to 27 of seed 0\).*last good checkpoint"):
@@ -425,3 +400,63 @@ def test_clip_bounds_every_entry(recipe_file: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(torch.optim.Adam, "step", watch)
     trained(recipe_file, tmp_path / "run", "train.clip=0.001", "train.steps=2")
     assert seen == [pytest.approx(0.001)] * 2
+
+
+def rates_of(schedule: str, lr: float, min_lr: float, steps: int) -> list[float]:
+    """The outer rate at steps 0, 1, ..., `steps`."""
+    settings = TrainRecipe(steps=steps, lr=lr, min_lr=min_lr, schedule=schedule, optimizer="sgd")
+    optimizer = outer_optimizer(hf.methods.MAML(nn.Linear(2, 2)), settings)
+    scheduler, found = learning_rate(optimizer, settings), []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return [*found, optimizer.param_groups[0]["lr"]]
+
+
+@pytest.mark.parametrize(("lr", "min_lr"), [(1.0, 0.0), (0.01, 0.002)])
+def test_schedules_go_from_lr_to_min_lr(lr: float, min_lr: float) -> None:
+    """Start, middle and end, and every step in between by the formula."""
+    steps = 40
+    cosine, linear = (rates_of(schedule, lr, min_lr, steps) for schedule in ("cosine", "linear"))
+    half = (lr + min_lr) / 2
+    for rates in (cosine, linear):
+        assert (rates[0], rates[20], rates[-1]) == pytest.approx((lr, half, min_lr), abs=1e-12)
+    assert linear == pytest.approx([lr + (min_lr - lr) * step / steps for step in range(steps + 1)], abs=1e-12)
+    expected = [min_lr + (lr - min_lr) * (1 + math.cos(math.pi * step / steps)) / 2 for step in range(steps + 1)]
+    assert cosine == pytest.approx(expected, abs=1e-12)
+    assert set(rates_of("constant", lr, min_lr, steps)) == {lr}
+
+
+def test_a_resumed_run_goes_on_along_its_line(recipe_file: Path, tmp_path: Path) -> None:
+    """With plain gradient descent outside, whose rates and weights are those of a run that was not broken off."""
+    changes = ("train.schedule=linear", "train.min_lr=0.004", "train.optimizer=sgd", "train.steps=6")
+    whole = trained(recipe_file, tmp_path / "whole", *changes)
+    trained(recipe_file, tmp_path / "broken", *changes, max_minutes=0)
+    resumed = trained(recipe_file, tmp_path / "broken", *changes)
+    assert without_time(tmp_path / "broken") == without_time(tmp_path / "whole")
+    assert same(weights(resumed), weights(whole))
+    assert float(without_time(tmp_path / "whole")[-1]["lr"]) == pytest.approx(0.004)
+
+
+def test_sgd_moves_by_the_rate_times_the_gradient(store: ImageStore) -> None:
+    """No momentum, no decay; and what is frozen is not handed to the optimizer."""
+    method = hf.methods.MAMLPlusPlus(
+        hf.backbones.conv4(channels=4, input_shape=store.input_shape, downsample="stride"), inner_steps=2
+    )
+    method.attach_head(3)
+    settings = TrainRecipe(steps=5, lr=0.5, optimizer="sgd", schedule="constant")
+    optimizer = outer_optimizer(method, settings)
+    assert type(optimizer) is torch.optim.SGD
+    assert type(outer_optimizer(method, TrainRecipe(steps=5))) is torch.optim.Adam
+    handed = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert handed == {id(p) for p in method.parameters() if p.requires_grad}
+    episode = EpisodeSampler(store.train, 3, 1, 2).episodes(0, 2)
+    for _ in range(2):
+        optimizer.zero_grad()
+        before = {name: p.detach().clone() for name, p in method.named_parameters()}
+        method(episode).loss.backward()
+        optimizer.step()
+        for name, p in method.named_parameters():
+            moved = before[name] if p.grad is None else before[name] - 0.5 * p.grad
+            torch.testing.assert_close(p.detach(), moved)

@@ -307,21 +307,32 @@ def open_store(folder: Path, rotations: int = 1) -> ImageStore:
 
 
 def read_files(folder: Path) -> tuple[Any, NDArray[np.uint8], NDArray[np.int64]]:
-    """The three files of a store; waits while another process is putting a new store in the place of it."""
+    """The three files of one store, also while other processes put new stores in the place of it."""
 
     def read() -> tuple[Any, NDArray[np.uint8], NDArray[np.int64]]:
         record = json.loads((folder / "store.json").read_text(encoding="utf-8"))
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
         return record, images, np.load(folder / "labels.npy", allow_pickle=False)
 
-    for _ in range(100):
-        try:
-            return read()
-        except FileNotFoundError:
-            if not any(folder.parent.glob(f".{glob.escape(folder.name)}-old-*")):
-                break
-            time.sleep(0.01)
+    for attempt in range(100):
+        before = stamp(folder)
+        with suppress(FileNotFoundError):
+            files = read()
+            if before == stamp(folder):  # or else they may be of two stores
+                return files
+        if attempt > 5 and not any(folder.parent.glob(f".{glob.escape(folder.name)}-old-*")):
+            break  # nobody is replacing it, and nobody was a moment ago
+        time.sleep(0.01)
     return read()
+
+
+def stamp(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another of the same name."""
+    try:
+        found = folder.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def check_splits(splits: Mapping[str, Sequence[int]], class_names: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from handful.errors import HandfulError, unknown
@@ -114,7 +115,9 @@ class TaskForward:
                 self.foldable = False
                 torch.set_rng_state(drawn)  # the attempt may have drawn dropout masks: a resumed run must not
         in_dims = (None if shared or not params else 0, 0, None if reference is None else 0, None)
-        predictions, self.observed = vmap(self._run_one, in_dims, randomness="different")(params, x, reference, given)
+        run = vmap(self._run_one, in_dims, randomness="different")
+        with sdpa_kernel(SDPBackend.MATH):  # vmap would loop over the tasks of a fused attention kernel, with a warning
+            predictions, self.observed = run(params, x, reference, given)
         return predictions
 
     def _run_one(

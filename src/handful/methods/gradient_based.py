@@ -37,6 +37,7 @@ from handful.inner_loop import (
     with_gradient,
 )
 from handful.methods.method import Method, Outcome
+from handful.problems import Classification
 
 Backprop = Literal["auto", "graph", "recompute"]
 Objective = Callable[["GradientBased", Episode], Outcome]
@@ -104,6 +105,10 @@ class GradientBased(Method):
                     "proto-maml, whose head is made from the support set."
                 )
             return
+        if self.prototype_head and not isinstance(self.problem, Classification):
+            raise HandfulError(
+                f"proto-maml makes its head from class means, but the problem is {self.problem.name}; use maml."
+            )
         if not self.prototype_head:
             self.network.add_module("head", linear_head(self.backbone, outputs))
         frozen = set(self.norms.names) if self.norms else set()
@@ -135,7 +140,8 @@ class GradientBased(Method):
         """What the outer loop descends, with its gradient.
 
         Tasks that are not taken side by side are differentiated one part after another, so that a part's graph is
-        gone before the next begins.
+        gone before the next begins.  What an optimizer or a norm keeps starts in every part from the step's own
+        value and ends at the mean over its tasks, as if all had been taken at once.
         """
         parts = self.parts(episode)
         if len(parts) == 1:
@@ -143,12 +149,20 @@ class GradientBased(Method):
         learned = [p for p in self.parameters() if p.requires_grad]
         sums: list[Tensor | None] = [None] * len(learned)
         loss, scores = torch.zeros((), device=self.device), []
+        kept = [*self.optimizer.buffers(), *(self.norms.buffers() if self.norms else ())]
+        before, after = ([value.clone() for value in kept] for _ in range(2))
         for part in parts:
+            for value, old in zip(kept, before):
+                value.copy_(old)
+            share = len(part.support_x) / len(episode.support_x)
             outcome = self.objective(self, part)
-            share = outcome.loss * (len(part.support_x) / len(episode.support_x))
-            sums = list(map(add, sums, torch.autograd.grad(share, learned, allow_unused=True)))
-            loss = loss + share.detach()
+            sums = list(map(add, sums, torch.autograd.grad(outcome.loss * share, learned, allow_unused=True)))
+            loss = loss + outcome.loss.detach() * share
             scores.append(outcome.score)
+            for mean, value, old in zip(after, kept, before):
+                mean.add_((value - old) * share) if value.is_floating_point() else mean.copy_(value)
+        for value, mean in zip(kept, after):
+            value.copy_(mean)
         return Outcome(with_gradient(loss, list(zip(learned, sums))), torch.cat(scores))
 
     def predict(
@@ -228,6 +242,7 @@ class Adaptation:
             )
         self.method, self.episode, self.training = method, episode, training
         self.tasks = len(episode.support_x)
+        self.norm_stats = norm_stats
         self.runner = TaskForward(method.network, norm_stats, method.fast_ops, method.foldable)
         self.support_x, self.query_x = episode.support_x, episode.query_x
         self.prefix = ""
@@ -276,7 +291,7 @@ class Adaptation:
 
         Made under theta itself, not the tasks' copies: the first inner gradient takes body and head for independent.
         """
-        body = TaskForward(self.method.backbone, "batch", self.method.fast_ops, self.method.foldable)
+        body = TaskForward(self.method.backbone, self.norm_stats, self.method.fast_ops, self.method.foldable)
         with torch.set_grad_enabled(self.training):
             means = class_means(body.support({}, self.episode.support_x), self.episode.support_y)
         return {"head.weight": 2 * means, "head.bias": -means.square().sum(-1)}
@@ -365,7 +380,7 @@ class Adaptation:
         seed = torch.initial_seed() if self.method.network.training else 0
         generator = torch.Generator().manual_seed(seed)
         count = self.support_x.shape[1]
-        rounds = math.ceil(needed / count)
+        rounds = max(1, math.ceil(needed / count))  # an inner loop of no steps needs none, but is no error
         return torch.cat([torch.randperm(count, generator=generator) for _ in range(rounds)])
 
 

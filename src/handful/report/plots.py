@@ -169,6 +169,7 @@ def task_histogram(per_task: Array, floors: Mapping[str, float] | None = None, m
     ax.set_ylim(0, counts.max() * (1.18 + 0.1 * len(nearest)))
     for row, (_, value) in enumerate(nearest, start=1):  # the farther a floor, the lower its line ends
         ax.axvline(value * factor, 0, 1 - ROW * row, color=MUTED, linewidth=1.3, linestyle=(0, (4, 3)))
+    ax.autoscale_view()  # matplotlib puts it off, and labels are placed by the limits
     _label_line(ax, 0, f"mean {wording.measured(mean, ci, metric)}", mean * factor, ci * factor, BLUE, mean * factor)
     for row, (label, value) in enumerate(nearest, start=1):
         text = f"{label} {wording.measured(value, None, metric)}"

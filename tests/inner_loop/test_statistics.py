@@ -1,0 +1,188 @@
+"""Whose statistics batch norm uses: each kind against a plain module that is fed and set by hand."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+import handful.inner_loop.tasks
+from handful.data.store import ImageStore
+from handful.errors import HandfulError
+from handful.evaluation import evaluate_method
+from handful.inner_loop import PerStepNorm, TaskForward
+from handful.inner_loop.statistics import moments
+from handful.methods import MAML, GradientBased, MAMLPlusPlus
+from handful.recipe import Protocol
+from tests.methods.family import LR, TASKS, WAY, Smooth, Unfoldable, episode, group_norm, made
+
+STEPS = 2
+
+
+def plus(**options: Any) -> GradientBased:
+    """Per-step norms alone; batch norm is what differs between the steps."""
+    return made(MAMLPlusPlus, inner_lr=LR, inner_steps=STEPS, multi_step_epochs=0, per_step_rates=False, **options)
+
+
+def norms_of(method: GradientBased) -> PerStepNorm:
+    assert method.norms is not None
+    return method.norms
+
+
+def norm_of(network: nn.Module) -> nn.BatchNorm2d:
+    found = next(module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+    assert isinstance(found, nn.BatchNorm2d)
+    return found
+
+
+def buffer(module: nn.Module, name: str) -> Tensor:
+    return module.get_buffer(name)
+
+
+def test_norms_for_every_step_have_a_row_a_step() -> None:
+    method = plus()
+    norms = norms_of(method)
+    scale, shift = norms.affine
+    norm = norm_of(method.network)
+    for step in range(STEPS):
+        assert torch.equal(scale[step], norm.weight)
+        assert torch.equal(shift[step], norm.bias)
+    assert scale.shape == shift.shape == norms.get_buffer("mean0").shape == (STEPS, 4)
+    assert not norms.get_buffer("mean0").any()
+    assert norms.get_buffer("var0").eq(1).all()
+    assert scale.requires_grad
+    assert not norm.weight.requires_grad
+    assert not set(norms.names) & set(method.inner_names)
+
+
+def test_rows_move_towards_the_mean_over_tasks() -> None:
+    """row' = 0.9 row + 0.1 mean of the tasks' moments, that of its own step alone."""
+    norms = norms_of(plus())
+    mean, var = torch.rand(2, TASKS, 4, dtype=torch.float64)
+    before = [buffer(norms, name).clone() for name in ("mean0", "var0")]
+    norms.observe(1, [(mean, var)])
+    for name, then, seen in zip(("mean0", "var0"), before, (mean, var)):
+        assert torch.equal(buffer(norms, name)[0], then[0])
+        torch.testing.assert_close(buffer(norms, name)[1], 0.9 * then[1] + 0.1 * seen.mean(0))
+
+
+@pytest.mark.parametrize("backprop", ["graph", "recompute"])
+def test_training_shows_a_row_its_own_steps_passes_once_each(backprop: str) -> None:
+    """Row 0: the supports of step 1; row 1: those of step 2, then the queries after it; a way back shows nothing."""
+    method, batch = plus(backprop=backprop), episode()
+    norm, norms = norm_of(method.network), norms_of(method)
+    phi = [dict(params) for params in method.adaptation(batch, "batch").steps(STEPS)]
+    seen = []
+    for params, x in zip(phi, (batch.support_x, batch.support_x, batch.query_x)):
+        maps = [
+            torch.conv2d(x[b], params["backbone.conv.weight"][b], params["backbone.conv.bias"][b], 2, 1)
+            for b in range(TASKS)
+        ]
+        seen.append([torch.stack(values).mean(0).detach() for values in zip(*map(moments, maps))])
+    method(batch).loss.backward()
+    for index, (name, start) in enumerate((("mean0", 0.0), ("var0", 1.0))):
+        rows = torch.full((STEPS, 4), start, dtype=torch.float64)
+        rows[0] = 0.9 * rows[0] + 0.1 * seen[0][index]
+        rows[1] = 0.9 * rows[1] + 0.1 * seen[1][index]
+        rows[1] = 0.9 * rows[1] + 0.1 * seen[2][index]
+        torch.testing.assert_close(buffer(norms, name), rows, rtol=1e-9, atol=1e-12)
+    assert norm.num_batches_tracked is not None
+    assert int(norm.num_batches_tracked) == 0
+    before = buffer(norms, "mean0").clone()
+    method.predict(batch)
+    assert torch.equal(buffer(norms, "mean0"), before)  # evaluation shows it nothing
+
+
+def test_norms_for_every_step_need_batch_norm() -> None:
+    with pytest.raises(HandfulError, match="per_step_norm needs batch norm layers, but this network has none"):
+        plus(backbone=lambda: Smooth(group_norm))
+
+
+@pytest.mark.parametrize("grouped", [0, 1000])
+@pytest.mark.parametrize("backbone", [Smooth, Unfoldable])
+def test_per_step_statistics_are_the_rows_of_the_step(
+    backbone: Callable[[], nn.Module], grouped: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Predictions after s steps are those of a plain network in eval mode with row s - 1 as its batch norm."""
+    monkeypatch.setattr(handful.inner_loop.tasks, "GROUPED_IMAGES", grouped)
+    method, batch = plus(backbone=backbone), episode()
+    norms = norms_of(method)
+    with torch.no_grad():
+        for value in (*norms.affine, buffer(norms, "mean0"), buffer(norms, "var0")):
+            value.copy_(torch.rand_like(value) + 0.5)
+    ours = method.predict(batch, norm_stats="per_step")
+    steps = list(method.adaptation(batch, "batch").steps(STEPS))
+    plain = copy.deepcopy(method.network).eval()
+    norm = norm_of(plain)
+    for step, params in enumerate(steps):
+        row = max(step - 1, 0)
+        with torch.no_grad():
+            for target, value in zip(
+                (norm.weight, norm.bias, buffer(norm, "running_mean"), buffer(norm, "running_var")),
+                (*norms.affine, buffer(norms, "mean0"), buffer(norms, "var0")),
+            ):
+                target.copy_(value[row])
+        for b in range(TASKS):
+            alone = [
+                functional_call(plain, {n: v[b] for n, v in params.items()}, (image[None],))
+                for image in batch.query_x[b]
+            ]
+            torch.testing.assert_close(ours[step, b], torch.cat(alone), rtol=1e-9, atol=1e-12)
+
+
+def test_per_step_statistics_that_nobody_kept_are_refused(store: ImageStore) -> None:
+    """Also by evaluation, in a sentence that says what to do."""
+
+    class Picture(Smooth):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out_features = 256
+
+    method = made(MAML, Picture).float()
+    protocol = Protocol(way=WAY, shot=1, query=2, tasks=2, norm_stats="per_step")
+    message = r"norm_stats is 'per_step', but this run kept no statistics for every step; use per_step_norm=true"
+    with pytest.raises(HandfulError, match=message):
+        evaluate_method(method, store.test, protocol)
+    kept = made(MAMLPlusPlus, Picture, inner_steps=STEPS).float()
+    result = evaluate_method(kept, store.test, protocol)
+    assert (result.norm_stats, result.transductive) == ("per_step", False)
+
+
+@pytest.mark.parametrize("queries", [3, 12])  # below and above what is passed side by side
+@pytest.mark.parametrize("backbone", [Smooth, Unfoldable])
+def test_support_plus_one_is_each_query_in_one_batch_with_the_support(
+    backbone: Callable[[], nn.Module], queries: int
+) -> None:
+    """The plain loop: support and one query through the module in training mode, and the query's row is read."""
+    batch = episode(query=queries)
+    network = made(MAML, backbone).network
+    generator = torch.Generator().manual_seed(4)
+    params = {
+        name: value.detach() + 0.3 * torch.randn(TASKS, *value.shape, dtype=torch.float64, generator=generator)
+        for name, value in network.named_parameters()
+    }
+    forward = TaskForward(network, "support+1")
+    ours = forward.query(params, batch.query_x, batch.support_x)
+    assert forward.foldable == (backbone is Smooth)
+    plain = copy.deepcopy(network).train()
+    for b in range(TASKS):
+        own = {name: value[b] for name, value in params.items()}
+        for row, image in zip(ours[b], batch.query_x[b], strict=True):
+            together = torch.cat([batch.support_x[b], image[None]])
+            torch.testing.assert_close(row, functional_call(plain, own, (together,))[-1], rtol=1e-9, atol=1e-12)
+
+
+def test_support_plus_one_counts_the_query_and_support_does_not() -> None:
+    """They differ, and come together the larger the support is."""
+    method, gaps = made(MAML), []
+    for shot in (1, 40):
+        batch = episode(shot=shot)
+        beside, frozen = (method.predict(batch, 0, stats) for stats in ("support+1", "support"))
+        gaps.append(float((beside - frozen).abs().max()))
+    assert gaps[0] > 1e-2
+    assert gaps[1] < gaps[0] / 5

@@ -1,0 +1,152 @@
+"""What the tests of the gradient-based family share: small smooth networks, tasks in float64, and the plain loop."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from handful.episodes import Episode
+from handful.methods import GradientBased
+
+TASKS, WAY, SHOT, QUERY = 4, 3, 2, 3
+LR, STEPS = 0.25, 3  # a rate that float32 holds exactly
+
+
+class Smooth(nn.Module):
+    """Images [n, 1, 6, 6] -> features: a backbone without corners, so that finite differences hold."""
+
+    def __init__(self, norm: Callable[[int], nn.Module] = nn.BatchNorm2d, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, stride=2, padding=1)
+        self.norm = norm(4)
+        self.drop = nn.Dropout(dropout)
+        self.out_features = 36
+        self.input_shape = (1, 6, 6)
+        self.calls = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        return torch.flatten(self.drop(torch.tanh(self.norm(self.conv(images)))), 1)
+
+
+class Unfoldable(Smooth):
+    """The same function by a call that folding does not know, so that vmap runs it."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).reshape(len(images), 36).clone()
+
+
+def group_norm(channels: int) -> nn.Module:
+    return nn.GroupNorm(2, channels)
+
+
+def episode(tasks: int = TASKS, way: int = WAY, shot: int = SHOT, query: int = QUERY, seed: int = 1) -> Episode:
+    """Random images in float64, class-major."""
+    generator = torch.Generator().manual_seed(seed)
+    x = [torch.randn(tasks, way * count, 1, 6, 6, dtype=torch.float64, generator=generator) for count in (shot, query)]
+    y = [torch.arange(way).repeat_interleave(count).expand(tasks, -1) for count in (shot, query)]
+    return Episode(x[0], y[0], x[1], y[1])
+
+
+def made(
+    method: Callable[..., Any], backbone: Callable[[], nn.Module] = Smooth, ways: int = WAY, **options: Any
+) -> GradientBased:
+    """A method in float64 from one seed, ready for training; the weights are the same for every method."""
+    torch.manual_seed(0)
+    body = backbone()
+    for module in body.modules():
+        if isinstance(module, nn.BatchNorm2d):  # as if it had been trained: gamma 1 and beta 0 would hide mistakes
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
+    found: GradientBased = method(body, **options)
+    torch.manual_seed(1)
+    found.attach_head(ways)
+    return found.double().train()
+
+
+def gradient(method: GradientBased, batch: Episode) -> dict[str, Tensor]:
+    """The outer gradient by parameter name, zero where there is none."""
+    learned = {name: p for name, p in method.named_parameters() if p.requires_grad}
+    loss = method(batch).loss
+    return dict(
+        zip(learned, torch.autograd.grad(loss, list(learned.values()), allow_unused=True, materialize_grads=True))
+    )
+
+
+def of_network(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The part of a gradient that belongs to the initialisation, by the network's own names."""
+    return {name.removeprefix("network."): g for name, g in found.items() if name.startswith("network.")}
+
+
+def close(ours: dict[str, Tensor], plain: dict[str, Tensor], rtol: float = 1e-9) -> None:
+    """Equal in every entry of every tensor of `plain`, which must not be trivially zero."""
+    assert plain
+    assert max(float(value.abs().max()) for value in plain.values()) > 1e-4
+    for name, value in plain.items():
+        torch.testing.assert_close(ours[name], value, rtol=rtol, atol=1e-11, msg=f"{name} differs")
+
+
+def differ(ours: dict[str, Tensor], other: dict[str, Tensor], by: float = 1e-4) -> bool:
+    """Whether any entry of any tensor differs clearly."""
+    return any(float((ours[name] - other[name]).abs().max()) > by for name in ours)
+
+
+def plain_loss(
+    method: GradientBased,
+    batch: Episode,
+    rate: Callable[[int, str], Tensor | float] = lambda step, name: LR,
+    steps: int = STEPS,
+    inner: Sequence[str] | None = None,
+    first_order: bool = False,
+    weights: Sequence[float] | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """MAML as the paper writes it, a loop over tasks and a loop over steps: the loss and the parameters it is of.
+
+    weights: of the query losses after 1 ... steps inner steps, the last alone by default.
+    """
+    network = copy.deepcopy(method.network).train()
+    theta: dict[str, Tensor] = dict(network.named_parameters())
+    inner = list(theta) if inner is None else inner
+    weights = weights or [0.0] * (steps - 1) + [1.0]
+    losses = []
+    for support_x, support_y, query_x, query_y in zip(*batch):
+        phi = dict(theta)
+        for step in range(steps):
+            loss = F.cross_entropy(functional_call(network, phi, (support_x,)), support_y)
+            grads = torch.autograd.grad(loss, [phi[name] for name in inner], create_graph=not first_order)
+            phi = {**phi, **{name: phi[name] - rate(step, name) * g for name, g in zip(inner, grads)}}
+            losses.append(weights[step] * F.cross_entropy(functional_call(network, phi, (query_x,)), query_y))
+    return torch.stack(losses).sum() / len(batch.support_x), theta
+
+
+def plain_gradient(method: GradientBased, batch: Episode, **options: Any) -> dict[str, Tensor]:
+    """The gradient of `plain_loss`, by the network's own names."""
+    loss, theta = plain_loss(method, batch, **options)
+    return dict(zip(theta, torch.autograd.grad(loss, list(theta.values()))))
+
+
+def flat(tensors: dict[str, Tensor]) -> Tensor:
+    return torch.cat([value.flatten() for value in tensors.values()])
+
+
+def central_differences(
+    loss: Callable[[], Tensor], tensors: Sequence[Tensor], direction: Sequence[Tensor], h: float = 1e-5
+) -> float:
+    """(loss(t + h d) - loss(t - h d)) / 2h; the tensors are left as they were."""
+    kept = [value.detach().clone() for value in tensors]
+    values = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            for tensor, before, d in zip(tensors, kept, direction):
+                tensor.copy_(before + sign * h * d)
+        values.append(loss().item())
+    with torch.no_grad():
+        for tensor, before in zip(tensors, kept):
+            tensor.copy_(before)
+    return (values[0] - values[1]) / (2 * h)

@@ -211,12 +211,12 @@ def test_help_imports_nothing_heavy() -> None:
 def test_interrupting_says_how_to_go_on(
     handful: Command, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from handful.training import EpisodeBatches
+    from handful.training import Batches
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(EpisodeBatches, "__getitem__", interrupt)
+    monkeypatch.setattr(Batches, "__getitem__", interrupt)
     ran = handful("train", recipe_file, "--out", tmp_path / "run")
     assert ran.code == 130
     assert "the same command goes on" in ran.err

@@ -52,7 +52,10 @@ def test_set_changes_one_key() -> None:
         ("train.lr=[1", r"--set train.lr=\[1: '\[1' is not valid YAML"),
         ("backbone.channels=0", r"backbone.channels is 0 in the recipe"),
         ("train.optimizer=sdg", r"train.optimizer is 'sdg': input should be 'adam' or 'sgd'"),
-        ("train.schedule=cosin", r"train.schedule is 'cosin': input should be 'constant', 'cosine' or 'linear'"),
+        (
+            "train.schedule=cosin",
+            r"train.schedule is 'cosin': input should be 'constant', 'cosine', 'linear' or 'step'",
+        ),
         ("train.min_lr=-1", r"train.min_lr is -1: input should be greater than or equal to 0"),
         ("train.memory_gib=0", r"train.memory_gib is 0: input should be greater than 0"),
         ("method.rates=per_layer", r"method.rates is 'per_layer' in the recipe, but method 'maml' wants"),
@@ -103,7 +106,7 @@ def test_a_shipped_recipe_can_be_built_and_takes_a_step(name: str) -> None:
     y = torch.rand(2, recipe.train.way, 1) if points else torch.arange(recipe.train.way).repeat(2, 1)
     x = torch.rand(2, recipe.train.way, *shape)
     episode = Episode(x, y, x, y)
-    optimizer = outer_optimizer(method, recipe.train)
+    optimizer = outer_optimizer(method, method.backbone, recipe.train)
     method.train()(episode).loss.backward()
     optimizer.step()
     for protocol in recipe.protocols():

@@ -23,7 +23,7 @@ from handful.files import read_tensors
 from handful.methods import GradientBased
 from handful.recipe import TrainRecipe, load_recipe
 from handful.run import Run
-from handful.training import EpisodeBatches, learning_rate, outer_optimizer, train_recipe
+from handful.training import Batches, learning_rate, outer_optimizer, train_recipe
 
 
 def trained(recipe_file: Path, out: Path, *changes: str, **options: Any) -> Run:
@@ -129,14 +129,14 @@ def test_resume_is_bit_identical(recipe_file: Path, tmp_path: Path) -> None:
     class Unplugged(Exception):
         pass
 
-    def unplug(self: EpisodeBatches, step: int) -> Any:
+    def unplug(self: Batches, step: int) -> Any:
         if step == 10:
             raise Unplugged
         return original(self, step)
 
-    original = EpisodeBatches.__getitem__
+    original = Batches.__getitem__
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EpisodeBatches, "__getitem__", unplug)
+        patch.setattr(Batches, "__getitem__", unplug)
         with pytest.raises(Unplugged):
             trained(recipe_file, tmp_path / "broken")
     assert len(without_time(tmp_path / "broken")) == 10  # two rows past the checkpoint of step 8
@@ -405,7 +405,7 @@ def test_clip_bounds_every_entry(recipe_file: Path, tmp_path: Path, monkeypatch:
 def rates_of(schedule: str, lr: float, min_lr: float, steps: int) -> list[float]:
     """The outer rate at steps 0, 1, ..., `steps`."""
     settings = TrainRecipe(steps=steps, lr=lr, min_lr=min_lr, schedule=schedule, optimizer="sgd")
-    optimizer = outer_optimizer(hf.methods.MAML(nn.Linear(2, 2)), settings)
+    optimizer = outer_optimizer(nn.Linear(2, 2), nn.Linear(2, 2), settings)
     scheduler, found = learning_rate(optimizer, settings), []
     for _ in range(steps):
         found.append(optimizer.param_groups[0]["lr"])
@@ -446,9 +446,9 @@ def test_sgd_moves_by_the_rate_times_the_gradient(store: ImageStore) -> None:
     )
     method.attach_head(3)
     settings = TrainRecipe(steps=5, lr=0.5, optimizer="sgd", schedule="constant")
-    optimizer = outer_optimizer(method, settings)
+    optimizer = outer_optimizer(method, method.backbone, settings)
     assert type(optimizer) is torch.optim.SGD
-    assert type(outer_optimizer(method, TrainRecipe(steps=5))) is torch.optim.Adam
+    assert type(outer_optimizer(method, method.backbone, TrainRecipe(steps=5))) is torch.optim.Adam
     handed = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert handed == {id(p) for p in method.parameters() if p.requires_grad}
     episode = EpisodeSampler(store.train, 3, 1, 2).episodes(0, 2)

@@ -67,13 +67,21 @@ def difference(before: Any, now: Any, key: str = "") -> tuple[str, Any, Any] | N
     return None if before == now else (key, before, now)
 
 
-def save(out: Path, method: nn.Module, optimizer: Optimizer, schedule: LRScheduler, progressed: Progressed) -> None:
-    """Write the weights for everybody else, then all that a resumed run needs, in one file.
+def save(
+    out: Path,
+    method: nn.Module,
+    learner: nn.Module,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    progressed: Progressed,
+) -> None:
+    """Write the method's weights for everybody else, then all that a resumed run needs, in one file.
 
-    In this order a run that is killed in between goes on from the older checkpoint and writes both again.
+    learner: what is trained: the method, or the method with a classifier on it.  In this order a run that is killed in
+    between goes on from the older checkpoint and writes both again.
     """
     folder = out / "checkpoints" / "last"
-    tensors = {f"method.{name}": value for name, value in method.state_dict().items()}
+    tensors = {f"learner.{name}": value for name, value in learner.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
     numbers = {key: value for key, value in schedule.state_dict().items() if _is_plain(value)}
@@ -82,7 +90,7 @@ def save(out: Path, method: nn.Module, optimizer: Optimizer, schedule: LRSchedul
     write_tensors(folder / "training.safetensors", tensors, metadata)
 
 
-def resume(out: Path, method: nn.Module, optimizer: Optimizer, schedule: LRScheduler) -> Progressed:
+def resume(out: Path, learner: nn.Module, optimizer: Optimizer, schedule: LRScheduler) -> Progressed:
     """Load what `save` wrote, if anything."""
     path = out / "checkpoints" / "last" / "training.safetensors"
     if not path.exists():
@@ -93,12 +101,12 @@ def resume(out: Path, method: nn.Module, optimizer: Optimizer, schedule: LRSched
     try:
         for name, value in tensors.items():
             kind, _, rest = name.partition(".")
-            if kind == "method":
+            if kind == "learner":
                 weights[rest] = value
             else:
                 index, _, key = rest.partition(".")
                 states.setdefault(int(index), {})[key] = value
-        method.load_state_dict(weights)
+        learner.load_state_dict(weights)
         optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
         schedule.load_state_dict(json.loads(metadata["schedule"]))
         progressed = Progressed(**json.loads(metadata["progressed"]))

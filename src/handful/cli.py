@@ -111,7 +111,10 @@ def evaluate(
     ] = None,
     inductive: Annotated[
         bool,
-        typer.Option("--inductive", help="Short for --norm-stats support: queries judged one by one."),
+        typer.Option("--inductive", help="With the statistics that judge each query by itself: support, or running."),
+    ] = False,
+    per_episode: Annotated[
+        bool, typer.Option("--per-episode", help="Embed images anew for every task: slow, and the same.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -119,8 +122,6 @@ def evaluate(
     from handful.evaluation import evaluate as score
     from handful.run import Run
 
-    if inductive and norm_stats not in (None, "support"):
-        raise HandfulError(f"--inductive is --norm-stats support, and --norm-stats says {norm_stats!r}; leave out one.")
     opened = Run.open(run, data)
     result = score(
         opened,
@@ -131,7 +132,9 @@ def evaluate(
         tasks=tasks,
         seed=seed,
         inner_steps=inner_steps,
-        norm_stats="support" if inductive else norm_stats,  # type: ignore[arg-type]  # checked where it is used
+        norm_stats=norm_stats,  # type: ignore[arg-type]  # checked where it is used
+        inductive=inductive,
+        embed_once=not per_episode,
     )
     path = result.save(run)
     show(json.loads(result.to_json()), as_json, f"{result}\nwritten to {path}")
@@ -176,7 +179,7 @@ def compare(
         tasks=tasks,
         seed=seed,
         inner_steps=inner_steps,
-        norm_stats="support" if inductive else None,
+        inductive=inductive,
     )
     differences = paired(results)
     metric = next(iter(results.values())).metric

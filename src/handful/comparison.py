@@ -16,7 +16,6 @@ import numpy as np
 
 from handful.errors import HandfulError
 from handful.evaluation import Result, evaluate, interval
-from handful.inner_loop import NormStats
 from handful.run import Run
 
 
@@ -81,7 +80,7 @@ def score_together(
     tasks: int | None = None,
     seed: int | None = None,
     inner_steps: int | None = None,
-    norm_stats: NormStats | None = None,
+    inductive: bool = False,
 ) -> dict[str, Result]:
     """Score runs, each by its folder's name, on the test tasks that the first one's recipe draws.
 
@@ -106,7 +105,7 @@ def score_together(
             tasks=tasks or protocol.tasks,
             seed=first.seed if seed is None else seed,
             inner_steps=inner_steps,
-            norm_stats=norm_stats,
+            inductive=inductive,
         )
         check_comparable(results)  # now, rather than after minutes of scoring the others
     return results

@@ -44,6 +44,13 @@ class Episode(NamedTuple):
         return Episode(*(tensor[start:stop] for tensor in self))
 
 
+class Images(NamedTuple):
+    """A batch of labelled images: x [n, C, H, W] float in [0, 1], y [n] the class in the split."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+
+
 class Sampler(Protocol):
     """Draws the tasks of one split: the same ones in every process."""
 
@@ -130,6 +137,31 @@ class EpisodeSampler:
         for array in drawn:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class ImageSampler:
+    """Draws labelled images of a split for ordinary training: every image once in each pass, in an order of its own."""
+
+    split: ClassSplit
+    seed: int = 0
+    augment: bool = False
+
+    def images(self, start: int, stop: int) -> Images:
+        """Images number start to stop of the endless sequence of passes."""
+        places = np.arange(start, stop)
+        count = len(self.split.ids)
+        drawn = np.concatenate(
+            [self._order(turn)[places[places // count == turn] % count] for turn in np.unique(places // count)]
+        )
+        x = self.split.fetch(self.split.ids[drawn]).float().div_(255)
+        if self.augment:
+            x = affine(x, uniform(self.seed, 0, 3, start, stop, AFFINE_DRAWS))
+        return Images(x, torch.from_numpy(self.split.labels[drawn]))
+
+    def _order(self, turn: int) -> NDArray[np.int64]:
+        philox = np.random.Philox(key=np.array([self.seed, turn], np.uint64), counter=np.array([0, 0, 0, 2], np.uint64))
+        return np.random.Generator(philox).permutation(len(self.split.ids))
 
 
 @dataclass(frozen=True)

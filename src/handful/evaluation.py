@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from handful import wording
 from handful.data.dataset import Split
-from handful.episodes import Sampler
+from handful.embedding import EmbeddedTasks
+from handful.episodes import Episode, EpisodeSampler, Sampler
+from handful.errors import HandfulError
 from handful.files import write_text
 from handful.inner_loop import NormStats, has_batch_norm
-from handful.methods import Method
+from handful.methods import Method, Metric
 from handful.recipe import Protocol
 from handful.runtime import keep_freed_memory
 
@@ -108,9 +112,21 @@ def evaluate(
     tasks: int | None = None,
     inner_steps: int | None = None,
     norm_stats: NormStats | None = None,
+    inductive: bool = False,
     seed: int | None = None,
+    embed_once: bool = True,
 ) -> Result:
-    """Score a run on a split (its test classes by default); what is not said is as in its recipe's evaluation."""
+    """Score a run on a split (its test classes by default); what is not said is as in its recipe's evaluation.
+
+    inductive: with the method's own inductive statistics; embed_once: as in `evaluate_method`.
+    """
+    if inductive:
+        if norm_stats not in (None, run.method.inductive):
+            raise HandfulError(
+                f"--inductive is --norm-stats {run.method.inductive} for this run, and --norm-stats says "
+                f"{norm_stats!r}; leave out one."
+            )
+        norm_stats = run.method.inductive
     said = {
         "way": way,
         "shot": shot,
@@ -121,16 +137,24 @@ def evaluate(
     }
     protocol = run.recipe.protocols()[0].model_copy(update={k: v for k, v in said.items() if v is not None})
     seed = run.recipe.seed if seed is None else seed
-    return evaluate_method(run.method, split or run.data.test, protocol, seed=seed, run=run.provenance())
+    split = split or run.data.test
+    return evaluate_method(run.method, split, protocol, seed=seed, run=run.provenance(), embed_once=embed_once)
 
 
 def evaluate_method(
-    method: Method, split: Split, protocol: Protocol, *, seed: int = 0, run: dict[str, Any] | None = None
+    method: Method,
+    split: Split,
+    protocol: Protocol,
+    *,
+    seed: int = 0,
+    run: dict[str, Any] | None = None,
+    embed_once: bool = True,
 ) -> Result:
     """Score a method on the first `protocol.tasks` tasks that `seed` draws from a split.
 
-    The same seed gives the same tasks to every method; `task_hash`
-    proves it.  No weight or buffer of the method is changed.
+    The same seed gives the same tasks to every method; `task_hash` proves it.  No weight or buffer of the method is
+    changed.  embed_once: metric methods embed each image once for all tasks, rather than anew for every task that it
+    is in; the scores are the same.
     """
     keep_freed_memory()
     started = time.perf_counter()
@@ -138,7 +162,14 @@ def evaluate_method(
     inner_steps = method.inner_steps if protocol.inner_steps is None else protocol.inner_steps
     sampler = method.problem.sampler(split, protocol.way, protocol.shot, protocol.query, seed)
     method.attach_head(method.problem.outputs(protocol.way))
-    scores, floors = score_tasks(method, sampler, protocol.tasks, inner_steps, norm_stats)
+    if embed_once and isinstance(method, Metric) and isinstance(sampler, EpisodeSampler):
+        predict = EmbeddedTasks(method, sampler, protocol.tasks, TASKS_PER_CHUNK).predict
+    else:
+
+        def predict(episode: Episode, start: int, stop: int) -> Tensor:
+            return method.predict(episode, inner_steps, norm_stats)
+
+    scores, floors = score_tasks(method, sampler, protocol.tasks, predict)
     means, widths = scores.mean(1), interval(scores)
     normalised = has_batch_norm(method.network)
     return Result(
@@ -170,15 +201,18 @@ def evaluate_method(
 
 
 def score_tasks(
-    method: Method, sampler: Sampler, tasks: int, inner_steps: int, norm_stats: NormStats
+    method: Method, sampler: Sampler, tasks: int, predict: Callable[[Episode, int, int], Tensor]
 ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
-    """Scores [S+1, tasks] after every inner step, and the floors' scores [tasks] on the same tasks."""
-    scores: list[torch.Tensor] = []
-    floors: dict[str, list[torch.Tensor]] = {}
+    """Scores [S+1, tasks] after every inner step, and the floors' scores [tasks] on the same tasks.
+
+    predict: an episode of the tasks start to stop, start, stop -> query predictions [S+1, B, N*Q, ...].
+    """
+    scores: list[Tensor] = []
+    floors: dict[str, list[Tensor]] = {}
     for start in range(0, tasks, TASKS_PER_CHUNK):
-        episode = sampler.episodes(start, min(start + TASKS_PER_CHUNK, tasks)).to(method.device)
-        predictions = method.predict(episode, inner_steps, norm_stats)
-        scores.append(method.problem.score(predictions, episode.query_y).cpu())
+        stop = min(start + TASKS_PER_CHUNK, tasks)
+        episode = sampler.episodes(start, stop).to(method.device)
+        scores.append(method.problem.score(predict(episode, start, stop), episode.query_y).cpu())
         for name, floor in method.problem.floors(episode).items():
             floors.setdefault(name, []).append(floor.cpu())
     return torch.cat(scores, 1).numpy(), {name: torch.cat(parts).numpy() for name, parts in floors.items()}

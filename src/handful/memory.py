@@ -58,13 +58,15 @@ def plan(method: Method, draw: Callable[[int], Episode], tasks: int, memory_gib:
         method.backprop = backprop
         once, more = step_peak(method, draw, together)
         chunk = together if more == 0 else min(together, int((budget - once) // more))
-        if chunk >= 1:
+        if chunk >= (1 if method.divisible else together):
             method.chunk = chunk
             return Plan(tasks, chunk, backprop, int(once + chunk * more), budget)
-        needed.append(once + more)
+        needed.append(once + (more if method.divisible else together * more))
+    asked = "one task" if method.divisible else f"{tasks} tasks, which cannot be divided,"
+    source = "" if memory_gib else f" ({SHARE:.0%} of what is free)"
     raise HandfulError(
-        f"A step of one task needs {size(min(needed))}, but train.memory_gib allows {size(budget)}"
-        f"{'' if memory_gib else f' ({SHARE:.0%} of what is free)'}; raise it, or lower shot, query or inner_steps."
+        f"A step of {asked} needs {size(min(needed))}, but train.memory_gib allows {size(budget)}{source}; raise it, "
+        "or lower way, shot, query or inner_steps."
     )
 
 

@@ -135,7 +135,7 @@ class Model:
             input_shape = (shape.channels, shape.height, shape.width)
             backbone = build("backbone", BACKBONES, card.backbone, input_shape=input_shape)
         method = build("method", METHODS, card.method, backbone=backbone)
-        network = method.unfitted(len(card.classes))
+        network = method.unfitted(list(card.support.values()))
         tensors, _ = read_tensors(folder / "model.safetensors")
         try:
             network.load_state_dict(tensors)
@@ -177,7 +177,7 @@ def fit(support: str | Path | Mapping[str, Sequence[str | Path]], run: Run, inne
         backbone=run.recipe.backbone.spec(),
         method=run.recipe.method.spec(),
         inner_steps=steps,
-        norm_stats="support",
+        norm_stats=run.method.inductive,
         recipe=run.recipe.name,
         trained_on=run.data.name,
         accuracy=expected_accuracy(run, len(classes), min(map(len, classes.values())), steps),
@@ -192,7 +192,7 @@ def expected_accuracy(run: Run, way: int, shot: int, inner_steps: int) -> dict[s
     for path in (run.folder / "eval").glob("*.json"):
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
-            inductive = result["norm_stats"] in ("support", "none")
+            inductive = result["norm_stats"] in (run.method.inductive, "none")
             if inductive and all(result[key] == value for key, value in asked.items()):
                 found.append({key: result[key] for key in REPORTED})
         except (OSError, ValueError, KeyError, TypeError) as error:

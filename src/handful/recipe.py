@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -50,31 +50,52 @@ class PartRecipe(BaseModel):
         return self.model_dump()
 
 
-class TrainRecipe(_Section):
+class LoopRecipe(_Section):
+    """What pre-training and meta-training have in common: the steps of an optimizer."""
+
+    steps: int = Field(ge=0)
+    augment: bool = False
+    """Turn, scale, shear and shift every training image a little."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr: float = Field(1e-3, gt=0)
+    head_lr: float | None = Field(None, gt=0)
+    """The rate of everything but the backbone, if it is another."""
+    momentum: float = Field(0.0, ge=0, lt=1)
+    """Nesterov's, for `sgd`."""
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["constant", "cosine", "linear", "step"] = "cosine"
+    min_lr: float = Field(0.0, ge=0)
+    """Where `cosine` and `linear` end; `constant` stays at lr."""
+    milestones: list[int] = []
+    """Steps at which `step` multiplies the rate by `decay`."""
+    decay: float = Field(0.1, gt=0, lt=1)
+    clip: float | None = Field(None, gt=0)
+    """Clamp every entry of the gradient to [-clip, clip], as MAML does on mini-ImageNet."""
+    validate_every: int = Field(500, ge=1)
+    validation_tasks: int = Field(200, ge=2)
+    workers: int = Field(0, ge=0)
+    """Processes that load tasks or images; 0 loads them in the training process."""
+
+
+class PretrainRecipe(LoopRecipe):
+    """Ordinary classification of all training classes, before the episodes; validated on episodes all the same."""
+
+    head: Literal["linear", "cosine", "frn"] = "linear"
+    batch: int = Field(128, ge=2)
+    """Images a step."""
+
+
+class TrainRecipe(LoopRecipe):
     """The outer loop."""
 
     way: int = Field(5, ge=1)
     shot: int = Field(1, ge=1)
     query: int = Field(15, ge=1)
     """Queries a class."""
-    augment: bool = False
-    """Turn, scale, shear and shift every training image a little."""
     tasks_per_step: int = Field(16, ge=1)
     memory_gib: float | None = Field(None, gt=0)
     """Memory that a step may take; the tasks whose graph is held at a time are chosen by it. Most of what is free if
     absent. The gradient is the same."""
-    steps: int = Field(ge=1)
-    optimizer: Literal["adam", "sgd"] = "adam"
-    lr: float = Field(1e-3, gt=0)
-    schedule: Literal["constant", "cosine", "linear"] = "cosine"
-    min_lr: float = Field(0.0, ge=0)
-    """Where `cosine` and `linear` end; `constant` stays at lr."""
-    clip: float | None = Field(None, gt=0)
-    """Clamp every entry of the outer gradient to [-clip, clip], as MAML does on mini-ImageNet."""
-    validate_every: int = Field(500, ge=1)
-    validation_tasks: int = Field(200, ge=2)
-    workers: int = Field(0, ge=0)
-    """Processes that load tasks; 0 loads them in the training process."""
 
 
 class Protocol(_Section):
@@ -117,6 +138,7 @@ class Recipe(_Section):
     data: DataRecipe
     backbone: PartRecipe
     method: PartRecipe
+    pretrain: PretrainRecipe | None = None
     train: TrainRecipe
     evaluate: EvaluateRecipe = EvaluateRecipe()
 
@@ -198,7 +220,8 @@ def _set(content: dict[str, Any], change: str) -> None:
 
 
 def _section(model: Any, key: str) -> Any:
-    return model.model_fields[key].annotation if hasattr(model, "model_fields") else model
+    found: Any = model.model_fields[key].annotation if hasattr(model, "model_fields") else model
+    return next((part for part in get_args(found) if hasattr(part, "model_fields")), found)  # of `Section | None`
 
 
 def _sentence(error: ValidationError) -> str:

@@ -29,6 +29,7 @@ WRITTEN = (
     "checkpoints",
     "eval",
     "plots",
+    "pretrain",
 )
 
 

@@ -1,9 +1,10 @@
-"""Meta-training: the outer loop.
+"""Training: ordinary pre-training where a recipe has it, then the outer loop over episodes.
 
     handful train glyphs-maml-5w1s --out runs/glyphs                       # resumes where runs/glyphs stopped
     handful train omniglot-maml-5w1s --out runs/om --max-minutes 30        # stops cleanly, saved and evaluated
 
-train_recipe (parts from a recipe) or train (parts from Python) -> main (the run folder) -> fit (the loop).
+train_recipe (parts from a recipe) or train (parts from Python) -> main (the run folder) -> fit (the loop, for each
+stage).
 """
 
 from __future__ import annotations
@@ -11,28 +12,30 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, LRScheduler
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, LRScheduler, MultiStepLR
 from torch.utils.data import DataLoader, Dataset
 
 from handful import wording
 from handful.backbones import BACKBONES
 from handful.checkpoint import Log, Progressed, claim, resume, save
-from handful.data import Data
-from handful.episodes import Episode, Sampler
+from handful.data import ClassSplit, Data
+from handful.episodes import ImageSampler
 from handful.errors import HandfulError
 from handful.evaluation import Result, evaluate_method
 from handful.files import write_text
 from handful.memory import plan
-from handful.methods import METHODS, Method
+from handful.methods import METHODS, Method, Pretraining
 from handful.problems import problem_of
 from handful.progress import Progress
-from handful.recipe import Protocol, Recipe, TrainRecipe, make_recipe
+from handful.recipe import LoopRecipe, PretrainRecipe, Protocol, Recipe, TrainRecipe, make_recipe
 from handful.registry import build
 from handful.run import Run, check_split, is_run, open_data
 from handful.runtime import environment, keep_freed_memory
@@ -40,15 +43,21 @@ from handful.runtime import environment, keep_freed_memory
 ROWS_PER_VALIDATION = 10
 
 
-class EpisodeBatches(Dataset[Episode]):
-    """Item i is the batch of tasks of step i, so any number of loading processes yields the same tasks."""
+class Batches(Dataset[Any]):
+    """Item i is the batch of step i, so any number of loading processes yields the same batches.
 
-    def __init__(self, sampler: Sampler, tasks: int) -> None:
-        self.sampler = sampler
-        self.tasks = tasks
+    draw: numbers start to stop -> those tasks or images.
+    """
 
-    def __getitem__(self, step: int) -> Episode:
-        return self.sampler.episodes(step * self.tasks, (step + 1) * self.tasks)
+    def __init__(self, what: str, draw: Callable[[int, int], Any], size: int) -> None:
+        self.what, self.draw, self.size = what, draw, size
+
+    def __getitem__(self, step: int) -> Any:
+        return self.draw(step * self.size, (step + 1) * self.size)
+
+    def name(self, step: int) -> str:
+        """`tasks 24 to 27`: what step number `step` is made of."""
+        return f"{self.what} {step * self.size} to {(step + 1) * self.size - 1}"
 
 
 def train_recipe(
@@ -68,6 +77,7 @@ def train(
     *,
     out: str | Path,
     seed: int = 0,
+    pretrain: dict[str, Any] | None = None,
     evaluate: dict[str, Any] | None = None,
     max_minutes: float | None = None,
     fresh: bool = False,
@@ -76,7 +86,8 @@ def train(
 ) -> Run:
     """Meta-train a method on a data set; resumes where `out` stopped.
 
-    settings: the keys of a recipe's `train` section (way, shot, query, steps, ...); evaluate: those of `evaluate`.
+    settings: the keys of a recipe's `train` section (way, shot, query, steps, ...); pretrain, evaluate: those of the
+    sections of these names.
     A backbone of your own is trained like any other; later, hand it to `Run.open(folder, backbone=...)`.
     """
     out = Path(out)
@@ -87,6 +98,7 @@ def train(
             "seed": seed,
             "data": data.recipe(),
             **{kind: getattr(part, "spec", {"name": type(part).__name__}) for kind, part in parts.items()},
+            "pretrain": pretrain,
             "train": settings,
             "evaluate": evaluate or {},
         }
@@ -113,6 +125,11 @@ def main(
         )
     torch.manual_seed(recipe.seed)
     method.attach_head(method.problem.outputs(settings.way))
+    if settings.steps and not method.episodic:
+        raise HandfulError(
+            f"The method {recipe.method.name} learns nothing from episodes: set train.steps to 0, and give it a "
+            "pretrain section."
+        )
 
     claim(out, recipe, fresh)
     if is_run(out):
@@ -120,15 +137,40 @@ def main(
     write_text(out / "recipe.yaml", recipe.to_yaml())
     write_text(out / "environment.json", json.dumps({**environment(), "freed_memory_kept": kept}, indent=1))
     write_text(out / "split.json", json.dumps(data.describe(), ensure_ascii=False, indent=1))
-    run = Run(out, recipe, method, data)
+    run, fabric = Run(out, recipe, method, data), Fabric(devices=1)
+    before = pretrain(fabric, run, protocols[0], max_minutes, quiet) if recipe.pretrain else Progressed()
+    method.prepare(data.train)
     with Progress(recipe.name, settings.steps, method.problem.metric, quiet) as progress:
-        progressed = fit(Fabric(devices=1), run, tasks, protocols[0], max_minutes, progress)
-        run.load_weights("best")
+        progressed = Progressed()
+        if recipe.pretrain and before.step < recipe.pretrain.steps:  # out of time: episodes wait for its end
+            run.save_weights("best")
+        else:
+            batches = Batches("tasks", tasks.episodes, settings.tasks_per_step)
+            left = None if max_minutes is None else max(0.0, max_minutes - before.seconds / 60)
+            progressed = fit(fabric, run, method, batches, settings, protocols[0], left, progress)
+            run.load_weights("best")
         results = conclude(run, protocols, progress)
     if not quiet:
         print(*results, sep="\n")
-        print(f"{progressed.step} steps in {progressed.seconds / 60:.1f} minutes; report: {out / 'report.html'}")
+        steps, minutes = before.step + progressed.step, (before.seconds + progressed.seconds) / 60
+        print(f"{steps} steps in {minutes:.1f} minutes; report: {out / 'report.html'}")
     return run, results
+
+
+def pretrain(fabric: Fabric, run: Run, validation: Protocol, max_minutes: float | None, quiet: bool) -> Progressed:
+    """The first stage, in the folder `pretrain` of the run: leaves its best weights in the method."""
+    split, settings = run.data.train, run.recipe.pretrain
+    assert settings is not None
+    if not isinstance(split, ClassSplit):
+        raise HandfulError(f"pretrain classifies images, and the data set {run.data.name!r} holds none; leave it out.")
+    stage = Run(run.folder / "pretrain", run.recipe, run.method, run.data)
+    learner = Pretraining(run.method, settings.head, len(split))
+    sampler = ImageSampler(split, run.recipe.seed, settings.augment)
+    batches = Batches("images", sampler.images, settings.batch)
+    with Progress(f"{run.recipe.name}, pre-training", settings.steps, run.method.problem.metric, quiet) as progress:
+        progressed = fit(fabric, stage, learner, batches, settings, validation, max_minutes, progress)
+    stage.load_weights("best")
+    return progressed
 
 
 def conclude(run: Run, protocols: list[Protocol], progress: Progress) -> list[Result]:
@@ -153,28 +195,34 @@ def conclude(run: Run, protocols: list[Protocol], progress: Progress) -> list[Re
 def fit(
     fabric: Fabric,
     run: Run,
-    tasks: Sampler,
+    learner: Method | Pretraining,
+    batches: Batches,
+    settings: TrainRecipe | PretrainRecipe,
     validation: Protocol,
     max_minutes: float | None,
     progress: Progress,
 ) -> Progressed:
-    """The loop: draw tasks, descend the query loss, log, validate, save.
+    """The loop: draw a batch, descend its loss, log, validate the method on episodes, save.
 
     max_minutes bounds the training time of all sessions together; it is looked at whenever a row is logged.
     """
-    settings, out = run.recipe.train, run.folder
-    method, optimizer = fabric.setup(run.method, outer_optimizer(run.method, settings))
+    out = run.folder
+    module, optimizer = fabric.setup(learner, outer_optimizer(learner, run.method.backbone, settings))
     schedule = learning_rate(optimizer, settings)
-    progressed = resume(out, run.method, optimizer, schedule)
+    progressed = resume(out, learner, optimizer, schedule)
     progress.start(progressed.step)
-    plan_step(run.method, tasks, settings, progressed, progress)
+    if isinstance(settings, TrainRecipe):
+        plan_step(run.method, batches, settings, progressed, progress)
+    if settings.steps == 0 and progressed.best_step == 0:  # nothing to learn
+        run.save_weights("best")
+        save(out, run.method, learner, optimizer, schedule, progressed)
     stop_after = math.inf if max_minutes is None else max_minutes * 60
     if progressed.step and progressed.seconds >= stop_after:
         return progressed
     log = Log(out, progressed.step)
     every_row = max(1, settings.validate_every // ROWS_PER_VALIDATION)
     loader = DataLoader(
-        EpisodeBatches(tasks, settings.tasks_per_step),
+        batches,
         batch_size=None,
         sampler=range(progressed.step, settings.steps),
         num_workers=settings.workers,
@@ -182,12 +230,12 @@ def fit(
     spent, started = progressed.seconds, time.perf_counter()
     losses: list[float] = []
     scores: list[float] = []
-    method.train()
-    for episode in loader:
+    learner.train()
+    for batch in loader:
         torch.manual_seed(run.recipe.seed * 1_000_003 + progressed.step)  # dropout is the step's own, resumed or not
         run.method.outer_step = progressed.step
-        loss, score = step_tasks(fabric, method, optimizer, fabric.to_device(episode), settings.clip)
-        check_finite(loss, run, progressed.step)
+        loss, score = descend(fabric, module, optimizer, fabric.to_device(batch), settings.clip)
+        check_finite(loss, run, progressed.step, batches)
         optimizer.step()
         schedule.step()
         progressed.step += 1
@@ -207,6 +255,7 @@ def fit(
         losses, scores = [], []
         if validate:
             protocol = validation.model_copy(update={"tasks": settings.validation_tasks})
+            run.method.prepare(run.data.train)
             result = evaluate_method(run.method, run.data.val, protocol, seed=run.recipe.seed)
             row |= {"val_mean": result.mean, "val_ci95": result.ci95}
             if wording.better(result.mean, progressed.best_score, result.metric):
@@ -218,7 +267,7 @@ def fit(
         if validate or stop:
             if progressed.best_step == 0:  # stopped before the first validation
                 run.save_weights("best")
-            save(out, run.method, optimizer, schedule, progressed)
+            save(out, run.method, learner, optimizer, schedule, progressed)
         progress.update(progressed.step, row)
         if stop and progressed.step < settings.steps:
             progress.say(f"stopped by max-minutes at step {progressed.step} of {settings.steps}")
@@ -228,7 +277,7 @@ def fit(
 
 
 def plan_step(
-    method: Method, tasks: Sampler, settings: TrainRecipe, progressed: Progressed, progress: Progress
+    method: Method, batches: Batches, settings: TrainRecipe, progressed: Progressed, progress: Progress
 ) -> None:
     """Decide how many tasks to hold at a time, and say what a step will take.
 
@@ -237,51 +286,65 @@ def plan_step(
     if progressed.chunk and progressed.memory_gib == settings.memory_gib:
         method.chunk, method.backprop = progressed.chunk, progressed.backprop
         return
-    found = plan(method, lambda count: tasks.episodes(0, count), settings.tasks_per_step, settings.memory_gib)
+    if settings.steps == 0:
+        return
+    found = plan(method, lambda count: batches.draw(0, count), settings.tasks_per_step, settings.memory_gib)
     progressed.chunk, progressed.backprop, progressed.memory_gib = found.chunk, found.backprop, settings.memory_gib
     progress.say(str(found))
 
 
-def step_tasks(
-    fabric: Fabric, method: Any, optimizer: Optimizer, episode: Episode, clip: float | None
-) -> tuple[float, float]:
-    """One outer gradient: the mean over the step's tasks.  Returns mean loss and score.
+def descend(fabric: Fabric, learner: Any, optimizer: Optimizer, batch: Any, clip: float | None) -> tuple[float, float]:
+    """The gradient of one batch: the mean over its tasks or images.  Returns mean loss and score.
 
     A gradient that is not finite makes the returned loss NaN: it must not reach the weights.
     """
     optimizer.zero_grad()
-    outcome = method(episode)
+    outcome = learner(batch)
     fabric.backward(outcome.loss)
-    norm = torch.nn.utils.get_total_norm([p.grad for p in method.parameters() if p.grad is not None])
+    norm = torch.nn.utils.get_total_norm([p.grad for p in learner.parameters() if p.grad is not None])
     if clip is not None:
-        torch.nn.utils.clip_grad_value_(method.parameters(), clip)
+        torch.nn.utils.clip_grad_value_(learner.parameters(), clip)
     return outcome.loss.item() if norm.isfinite() else math.nan, outcome.score.mean().item()
 
 
-def check_finite(loss: float, run: Run, step: int) -> None:
+def check_finite(loss: float, run: Run, step: int, batches: Batches) -> None:
     """Stop before a broken gradient touches the weights, and say where the last good ones are."""
     if math.isfinite(loss):
         return
-    first = step * run.recipe.train.tasks_per_step
     good = run.folder / "checkpoints" / "last"
     kept = f"the last good checkpoint is {good}" if good.exists() else "no checkpoint was written yet"
     raise HandfulError(
-        f"The loss or its gradient is not finite at step {step + 1} (tasks {first} to "
-        f"{first + run.recipe.train.tasks_per_step - 1} of seed {run.recipe.seed}); {kept}; "
-        "lower train.lr or method.inner_lr, or set train.clip."
+        f"The loss or its gradient is not finite at step {step + 1} ({batches.name(step)} of seed {run.recipe.seed}); "
+        f"{kept}; lower lr or method.inner_lr, or set clip."
     )
 
 
-def outer_optimizer(method: Method, settings: TrainRecipe) -> Optimizer:
-    """Adam, or plain gradient descent."""
-    kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.SGD
-    return kind([p for p in method.parameters() if p.requires_grad], lr=settings.lr)
+def outer_optimizer(learner: nn.Module, backbone: nn.Module, settings: LoopRecipe) -> Optimizer:
+    """Adam, or gradient descent; the backbone and the rest may have rates of their own."""
+    inside = set(backbone.parameters())
+    parts: dict[float, list[nn.Parameter]] = {}
+    for parameter in learner.parameters():
+        if parameter.requires_grad:
+            rate = settings.lr if parameter in inside else settings.head_lr or settings.lr
+            parts.setdefault(rate, []).append(parameter)
+    groups = [{"params": params, "lr": rate} for rate, params in parts.items()] or [{"params": [], "lr": settings.lr}]
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=settings.lr, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(
+        groups,
+        lr=settings.lr,
+        momentum=settings.momentum,
+        nesterov=settings.momentum > 0,
+        weight_decay=settings.weight_decay,
+    )
 
 
-def learning_rate(optimizer: Optimizer, settings: TrainRecipe) -> LRScheduler:
-    """The outer rate over the steps, from lr to min_lr."""
+def learning_rate(optimizer: Optimizer, settings: LoopRecipe) -> LRScheduler:
+    """The outer rate over the steps: from lr to min_lr, or down by a factor at each milestone."""
+    if settings.schedule == "step":
+        return MultiStepLR(optimizer, settings.milestones, settings.decay)
     if settings.schedule == "cosine":
-        return CosineAnnealingLR(optimizer, settings.steps, settings.min_lr)
+        return CosineAnnealingLR(optimizer, max(settings.steps, 1), settings.min_lr)
     if settings.schedule == "linear":
-        return LinearLR(optimizer, 1.0, settings.min_lr / settings.lr, settings.steps)
+        return LinearLR(optimizer, 1.0, settings.min_lr / settings.lr, max(settings.steps, 1))
     return LambdaLR(optimizer, lambda _: 1.0)

@@ -154,6 +154,16 @@ class ClassSplit:
         turn, base = divmod(int(index), len(classes))
         return self.data.class_names[int(classes[base])] + ROTATION_SUFFIX[turn]
 
+    @cached_property
+    def ids(self) -> NDArray[np.int64]:
+        """Every image of the split, class by class."""
+        return np.concatenate([np.arange(start, start + count) for start, count in zip(self.starts, self.counts)])
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """The class, 0 to len(self) - 1, of each of `ids`."""
+        return np.repeat(np.arange(len(self)), self.counts)
+
     def fetch(self, ids: NDArray[np.int64]) -> torch.Tensor:
         """Images by id, uint8 [*ids.shape, C, H, W]."""
         turn, image = np.divmod(ids.ravel(), len(self.data.labels))

@@ -1,24 +1,40 @@
 """Methods: each turns a support set into a predictor.  One file each; registered ones can be named in a recipe."""
 
 from handful.methods.anil import ANIL
+from handful.methods.baseline import Baseline, BaselinePlusPlus
 from handful.methods.gradient_based import GradientBased
 from handful.methods.maml import MAML
 from handful.methods.maml_plus_plus import MAMLPlusPlus
+from handful.methods.matching import MatchingNet
 from handful.methods.meta_sgd import MetaSGD
 from handful.methods.method import Method, Outcome
+from handful.methods.metric import Metric
+from handful.methods.pretraining import Pretraining
 from handful.methods.proto_maml import ProtoMAML
+from handful.methods.protonet import MetaBaseline, ProtoNet
+from handful.methods.relation import RelationNet
 from handful.methods.reptile import Reptile
+from handful.methods.simpleshot import SimpleShot
 from handful.registry import METHODS
 
 __all__ = [
     "ANIL",
     "MAML",
     "METHODS",
+    "Baseline",
+    "BaselinePlusPlus",
     "GradientBased",
     "MAMLPlusPlus",
+    "MatchingNet",
+    "MetaBaseline",
     "MetaSGD",
     "Method",
+    "Metric",
     "Outcome",
+    "Pretraining",
     "ProtoMAML",
+    "ProtoNet",
+    "RelationNet",
     "Reptile",
+    "SimpleShot",
 ]

@@ -212,14 +212,14 @@ class GradientBased(Method):
             *_, params = adaptation.steps(steps)
             params = adaptation.whole(max(steps - 1, 0), params)
         outputs = params["head.weight"].shape[1] if "head.weight" in params else self.ways
-        network = self.unfitted(outputs).to(next(self.parameters()))
+        network = self.unfitted([0] * outputs).to(next(self.parameters()))
         network.load_state_dict({**self.network.state_dict(), **{n: value[0].detach() for n, value in params.items()}})
         freeze_statistics(network, x)
         return network.cpu().requires_grad_(False)
 
-    def unfitted(self, outputs: int) -> nn.Module:
+    def unfitted(self, shots: Sequence[int]) -> nn.Module:
         """Backbone and linear head."""
-        head = nn.Linear(features_of(self.backbone), outputs)
+        head = nn.Linear(features_of(self.backbone), len(shots))
         return nn.Sequential(OrderedDict(backbone=copy.deepcopy(self.backbone), head=head))
 
     def learned_rates(self) -> dict[str, Tensor]:
@@ -442,9 +442,9 @@ def features_of(backbone: nn.Module) -> int:
     return int(features)
 
 
-def class_means(features: Tensor, classes: Tensor) -> Tensor:
+def class_means(features: Tensor, classes: Tensor, way: int = -1) -> Tensor:
     """Mean feature of each class: [B, n, D], [B, n] -> [B, N, D]; supports need not be balanced."""
-    member = nn.functional.one_hot(classes).to(features.dtype)
+    member = nn.functional.one_hot(classes, way).to(features.dtype)
     return member.mT @ features / member.sum(1).unsqueeze(-1)
 
 

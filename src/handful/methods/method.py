@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from handful.data.dataset import Split
 from handful.episodes import Episode
 from handful.inner_loop import NormStats
 from handful.problems import Classification, Problem
@@ -26,6 +28,9 @@ class Method(nn.Module, ABC):
     network: nn.Module
     norm_stats: NormStats
     inner_steps: int
+    inductive: NormStats = "support"  # whose statistics judge each query by itself, as a fitted model does
+    divisible = True  # whether a step's tasks may be held in memory in parts
+    episodic = True  # whether anything is learned from episodes
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,8 +74,11 @@ class Method(nn.Module, ABC):
         """An ordinary network in eval mode, for one support set: inputs [n, ...], targets [n, ...]."""
 
     @abstractmethod
-    def unfitted(self, outputs: int) -> nn.Module:
-        """The network that `fit` returns for this many outputs, before it has weights: to load a saved one into."""
+    def unfitted(self, shots: Sequence[int]) -> nn.Module:
+        """The network that `fit` returns for this many images of each class, to load a saved one's weights into."""
+
+    def prepare(self, split: Split) -> None:
+        """Learn from the training split what takes no training, after pre-training and before episodes."""
 
     def learned_rates(self) -> dict[str, Tensor]:
         """Parameter name -> its learned inner step size: one number, one a step [S], or one an entry."""

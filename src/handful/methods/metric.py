@@ -1,0 +1,172 @@
+"""Metric methods: embed every image once; a head compares the features of the queries with those of the support.
+
+A head is a module
+
+    head(support [B, S, ...], labels [B, S], query [B, Q, ...], way) -> logits [B, Q, N]
+
+of the features of B tasks: [.., d], or [.., r, d] where it compares feature maps (the r positions of a map are rows).
+Supports may be unbalanced and in any order.  A head may have a loss of its own, `loss(logits, query_y) -> [B]`, and
+add another, `auxiliary(support, labels, way) -> scalar`; `centre` [d] is a buffer that is set to the mean feature of
+the training classes.
+
+Batch norm is used as in ordinary training: statistics of the step's images while training, the running ones after
+that, so these methods are inductive.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from handful.data.dataset import Split
+from handful.data.store import ClassSplit
+from handful.episodes import Episode
+from handful.errors import HandfulError
+from handful.inner_loop import NormStats, evaluating
+from handful.methods.method import Method, Outcome
+
+IMAGES = 128  # embedded at a time
+
+
+class Metric(Method):
+    """A backbone and a head that compares its features.
+
+    maps: whether the head takes feature maps instead of feature vectors.
+    """
+
+    inductive: NormStats = "running"
+    divisible = False  # batch norm sees all tasks of a step together
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, *, maps: bool = False) -> None:
+        super().__init__()
+        if maps and not hasattr(backbone, "maps"):
+            raise HandfulError(
+                f"This method compares feature maps, and the backbone {type(backbone).__name__} has none; it needs "
+                "`maps(images)` and `map_shape`, as conv4 and resnet12 have."
+            )
+        self.network = nn.Sequential()
+        self.network.add_module("backbone", backbone)
+        self.network.add_module("head", head)
+        self.maps = maps
+        self.norm_stats: NormStats = "running"
+        self.inner_steps = 0
+        self.episodic = getattr(head, "episodic", True)
+
+    @property
+    def head(self) -> Any:
+        """The head."""
+        return self.network.get_submodule("head")
+
+    def attach_head(self, outputs: int) -> None:
+        """Nothing to prepare: the support says how many classes there are."""
+
+    def forward(self, episode: Episode) -> Outcome:
+        """The query loss of a batch of tasks."""
+        support, query = self._features(episode)
+        logits = self.compare(support, episode.support_y, query)
+        loss = self.head.loss if hasattr(self.head, "loss") else self.problem.loss
+        total = loss(logits, episode.query_y).mean()
+        if hasattr(self.head, "auxiliary"):
+            total = total + self.head.auxiliary(support, episode.support_y, logits.shape[-1])
+        with torch.no_grad():
+            return Outcome(total, self.problem.score(logits, episode.query_y))
+
+    def predict(
+        self,
+        episode: Episode,
+        inner_steps: int | None = None,
+        norm_stats: NormStats | None = None,
+        every_step: bool = True,
+    ) -> Tensor:
+        """Logits of the queries, [1, B, N*Q, N]: there are no inner steps to look at."""
+        if inner_steps:
+            raise HandfulError(f"inner_steps is {inner_steps}, but this method takes no gradient steps; leave it out.")
+        if norm_stats not in (None, "running"):
+            raise HandfulError(f"norm_stats is {norm_stats!r}, but this method uses running statistics; leave it out.")
+        with evaluating(self.network), torch.no_grad():
+            support, query = self._features(episode)
+            return self.compare(support, episode.support_y, query)[None]
+
+    def compare(self, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
+        """Features of B tasks, [B, S, ...] and [B, Q, ...], and labels [B, S] -> logits [B, Q, N]."""
+        logits: Tensor = self.head(support, labels, query, int(labels.max()) + 1)
+        return logits
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Images [n, C, H, W] in [0, 1] -> features [n, d], or [n, r, d] if the head takes maps."""
+        return embed(self.backbone, images, self.maps)
+
+    def prepare(self, split: Split) -> None:
+        """Set a head's `centre` to the mean feature of all images of the training classes."""
+        if not (hasattr(self.head, "centre") and isinstance(split, ClassSplit)):
+            return
+        total = torch.zeros_like(self.head.centre, dtype=torch.float64)
+        with evaluating(self.network), torch.no_grad():
+            for part in np.array_split(split.ids, -(-len(split.ids) // IMAGES)):
+                total += self.embed(split.fetch(part).to(self.device).float().div_(255)).sum(0)
+        self.head.centre.copy_(total / len(split.ids))
+
+    def fit(self, support_x: Tensor, support_y: Tensor, inner_steps: int | None = None) -> nn.Module:
+        """A network that holds the features of one support set: images [n, C, H, W], classes [n]."""
+        shots = torch.bincount(support_y).tolist()
+        with evaluating(self.network), torch.no_grad():
+            features = torch.cat([self.embed(part.to(self.device)) for part in support_x.split(IMAGES)])
+        network = self.unfitted(shots)
+        network.support.copy_(features)
+        network.labels.copy_(support_y)
+        return network.requires_grad_(False)
+
+    def unfitted(self, shots: Sequence[int]) -> Fitted:
+        """The network that `fit` returns for so many images of each class, with no features in it."""
+        backbone, head = (copy.deepcopy(part).cpu() for part in (self.backbone, self.head))
+        return Fitted(backbone, head, self.maps, sum(shots), len(shots)).eval()
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Of one image: (d,), or (r, d)."""
+        return feature_shape(self.backbone, self.maps)
+
+    def _features(self, episode: Episode) -> tuple[Tensor, Tensor]:
+        """Of the support and of the queries, [B, S, ...] and [B, Q, ...], in one pass."""
+        images = torch.cat([episode.support_x, episode.query_x], 1)
+        features = self.embed(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        support = episode.support_x.shape[1]
+        return features[:, :support], features[:, support:]
+
+
+class Fitted(nn.Module):
+    """images [n, C, H, W] -> logits [n, N], by the features of a support set that is part of it."""
+
+    support: Tensor
+    labels: Tensor
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, maps: bool, images: int, way: int) -> None:
+        super().__init__()
+        self.backbone, self.head, self.maps, self.way = backbone, head, maps, way
+        self.register_buffer("support", torch.zeros(images, *feature_shape(backbone, maps)))
+        self.register_buffer("labels", torch.zeros(images, dtype=torch.long))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Each image is judged by itself."""
+        query = embed(self.backbone, images, self.maps)
+        logits: Tensor = self.head(self.support[None], self.labels[None], query[None], self.way)
+        return logits[0]
+
+
+def embed(backbone: Any, images: Tensor, maps: bool) -> Tensor:
+    """Images [n, C, H, W] -> features [n, d], or the positions of the feature map as rows, [n, r, d]."""
+    features: Tensor = backbone.maps(images).flatten(2).mT if maps else backbone(images)
+    return features
+
+
+def feature_shape(backbone: Any, maps: bool) -> tuple[int, ...]:
+    """(d,), or (r, d) of a feature map."""
+    if not maps:
+        return (int(backbone.out_features),)
+    channels, height, width = backbone.map_shape
+    return height * width, channels

@@ -1,0 +1,58 @@
+"""Pre-training: ordinary classification of all training classes, which gives the backbone its features.
+
+A classifier over the C training classes sits on the backbone and is thrown away afterwards:
+
+    linear:  W f(x) + b                     (Baseline, SimpleShot, Meta-Baseline, FEAT)
+    cosine:  s g_c cos(f(x), w_c)           (Baseline++)
+    frn:     a feature map M_c for each class stands for its support set (FRN, section 3.6)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from handful.episodes import Images
+from handful.errors import HandfulError
+from handful.methods.method import Method, Outcome
+from handful.methods.metric import Metric, embed, feature_shape
+
+
+class Cosine(nn.Module):
+    """Cosine classifier with a learned length for each class: s g_c <x/|x|, w_c/|w_c|>."""
+
+    def __init__(self, features: int, classes: int, scale: float = 2.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(nn.Linear(features, classes, bias=False).weight.detach())
+        self.length = nn.Parameter(self.weight.detach().norm(dim=1))
+        self.scale = scale
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[n, d] -> [n, C]."""
+        rows = self.length.unsqueeze(1) * F.normalize(self.weight, dim=-1)
+        return self.scale * F.normalize(features, dim=-1, eps=1e-5) @ rows.mT
+
+
+class Pretraining(nn.Module):
+    """The method whose backbone is trained, and a classifier over all training classes on top of it."""
+
+    def __init__(self, method: Method, head: str, classes: int) -> None:
+        super().__init__()
+        self.method, self.maps = method, head == "frn"
+        backbone: Any = method.backbone
+        if head == "frn":
+            if not (isinstance(method, Metric) and hasattr(method.head, "class_matrix")):
+                raise HandfulError("pretrain.head is 'frn', which pre-trains frn and glofa-frn; use linear or cosine.")
+            self.classifier: nn.Module = method.head.class_matrix(classes, *feature_shape(backbone, True))
+        elif head == "cosine":
+            self.classifier = Cosine(backbone.out_features, classes)
+        else:
+            self.classifier = nn.Linear(backbone.out_features, classes)
+            nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, images: Images) -> Outcome:
+        """Cross-entropy of a batch, and whether each image was named right [n]."""
+        logits = self.classifier(embed(self.method.backbone, images.x, self.maps))
+        return Outcome(F.cross_entropy(logits, images.y), (logits.argmax(-1) == images.y).double())

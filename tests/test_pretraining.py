@@ -67,7 +67,7 @@ def test_augmented_images_are_the_same_for_any_batches(store: ImageStore) -> Non
 
 
 def test_cosine_classifier() -> None:
-    head, x = Cosine(4, 3, scale=2.0).double(), torch.randn(5, 4, dtype=torch.float64)
+    head, x = Cosine(4, 3).double(), torch.randn(5, 4, dtype=torch.float64)
     with torch.no_grad():
         head.length.copy_(torch.tensor([1.0, 2.0, 0.5]))
     for i in range(5):

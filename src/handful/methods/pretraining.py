@@ -21,13 +21,16 @@ from handful.methods.metric import Metric, embed, feature_shape
 
 
 class Cosine(nn.Module):
-    """Cosine classifier with a learned length for each class: s g_c <x/|x|, w_c/|w_c|>."""
+    """Cosine classifier with a learned length for each class: s g_c <x/|x|, w_c/|w_c|>.
 
-    def __init__(self, features: int, classes: int, scale: float = 2.0) -> None:
+    s is 2, and 10 for more than 200 classes, as in the code of Baseline++.
+    """
+
+    def __init__(self, features: int, classes: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(nn.Linear(features, classes, bias=False).weight.detach())
         self.length = nn.Parameter(self.weight.detach().norm(dim=1))
-        self.scale = scale
+        self.scale = 2.0 if classes <= 200 else 10.0
 
     def forward(self, features: Tensor) -> Tensor:
         """[n, d] -> [n, C]."""

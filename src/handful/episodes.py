@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handful.data.augment import AFFINE_DRAWS, affine
+from handful.data.augment import AUGMENTATIONS, Augment
 from handful.data.functions import PARAMETERS, FunctionSplit
-from handful.data.store import ClassSplit
-from handful.errors import HandfulError
+from handful.data.store import CPU, ClassSplit
+from handful.errors import HandfulError, unknown
 
 PHILOX_BLOCK = 4  # numbers that one tick of the Philox counter yields
 
@@ -47,8 +47,8 @@ class Episode(NamedTuple):
 class Sampler(Protocol):
     """Draws the tasks of one split: the same ones in every process."""
 
-    def episodes(self, start: int, stop: int, epoch: int = 0) -> Episode:
-        """Tasks number start to stop of an epoch, as tensors."""
+    def episodes(self, start: int, stop: int, epoch: int = 0, device: torch.device = CPU) -> Episode:
+        """Tasks number start to stop of an epoch, as tensors on a device: the same ones on each."""
 
     def task_hash(self, tasks: int, epoch: int = 0) -> str:
         """Names the first `tasks` tasks: two results with one hash were measured on the same tasks."""
@@ -76,13 +76,15 @@ class EpisodeSampler:
     shot: int
     query: int
     seed: int = 0
-    augment: bool = False
-    """Vary every image a little (`handful.data.augment.affine`): for training tasks."""
+    augment: Augment = "none"
+    """How every image is varied (`handful.data.augment`): for training tasks."""
 
     def __post_init__(self) -> None:
         split, need = self.split, self.shot + self.query
         if min(self.way, self.shot, self.query) < 1:
             raise HandfulError(f"way, shot and query must be at least 1, not {self.way}, {self.shot}, {self.query}.")
+        if self.augment not in ("none", *AUGMENTATIONS):
+            raise unknown("augmentation", self.augment, ["none", *AUGMENTATIONS])
         if self.way == 1:
             raise HandfulError("A 1-way task has nothing to tell apart; use way=2 or more.")
         if self.way > len(split):
@@ -107,17 +109,19 @@ class EpisodeSampler:
         images += self.split.starts[classes][..., None]
         return EpisodeIndices(classes, images[..., : self.shot], images[..., self.shot :])
 
-    def episodes(self, start: int, stop: int, epoch: int = 0) -> Episode:
-        """Tasks number start to stop of an epoch, as tensors."""
+    def episodes(self, start: int, stop: int, epoch: int = 0, device: torch.device = CPU) -> Episode:
+        """Tasks number start to stop of an epoch, as tensors, gathered and varied on a device."""
         drawn = self.indices(start, stop, epoch)
         tasks = stop - start
-        x = [self.split.fetch(ids.reshape(tasks, -1)).float().div_(255) for ids in (drawn.support, drawn.query)]
-        if self.augment:
-            images = torch.cat(x, 1)
-            numbers = self._uniform(start, stop, epoch, images.shape[1] * AFFINE_DRAWS, stream=1)
-            varied = affine(images.flatten(0, 1), numbers.reshape(-1, AFFINE_DRAWS)).view_as(images)
-            x = list(varied.split([part.shape[1] for part in x], 1))
-        y = [torch.arange(self.way).repeat_interleave(count).expand(tasks, -1) for count in (self.shot, self.query)]
+        ids = (drawn.support.reshape(tasks, -1), drawn.query.reshape(tasks, -1))
+        x = [self.split.fetch(part, device).float().div_(255) for part in ids]
+        if self.augment != "none":
+            images, varied = torch.cat(x, 1), AUGMENTATIONS[self.augment]
+            numbers = self._uniform(start, stop, epoch, images.shape[1] * varied.draws, stream=1)
+            images = varied.function(images.flatten(0, 1), numbers.reshape(-1, varied.draws)).view_as(images)
+            x = list(images.split([part.shape[1] for part in x], 1))
+        labels = torch.arange(self.way, device=device)
+        y = [labels.repeat_interleave(count).expand(tasks, -1) for count in (self.shot, self.query)]
         return Episode(x[0], y[0], x[1], y[1])
 
     def _uniform(self, start: int, stop: int, epoch: int, count: int, stream: int) -> NDArray[np.float64]:
@@ -152,13 +156,14 @@ class FunctionSampler:
         """Which functions tasks number start to stop of an epoch are, [T, 2]."""
         return self.split.data.parameters(self._uniform(start, stop, epoch)[0])
 
-    def episodes(self, start: int, stop: int, epoch: int = 0) -> Episode:
+    def episodes(self, start: int, stop: int, epoch: int = 0, device: torch.device = CPU) -> Episode:
         """Tasks number start to stop of an epoch, as float32 tensors [T, K or Q, 1]."""
         family, (drawn, *places) = self.split.data, self._uniform(start, stop, epoch)
         function = family.parameters(drawn)
         x = [family.points(place) for place in places]
         y = [family.value(function, points) for points in x]
-        return Episode(*(torch.from_numpy(values).float().unsqueeze(-1) for values in (x[0], y[0], x[1], y[1])))
+        values = (torch.from_numpy(part).float().unsqueeze(-1) for part in (x[0], y[0], x[1], y[1]))
+        return Episode(*values).to(device)
 
     def _uniform(self, start: int, stop: int, epoch: int) -> list[NDArray[np.float64]]:
         counts = (PARAMETERS, self.shot, self.query)

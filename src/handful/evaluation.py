@@ -176,7 +176,7 @@ def score_tasks(
     scores: list[torch.Tensor] = []
     floors: dict[str, list[torch.Tensor]] = {}
     for start in range(0, tasks, TASKS_PER_CHUNK):
-        episode = sampler.episodes(start, min(start + TASKS_PER_CHUNK, tasks)).to(method.device)
+        episode = sampler.episodes(start, min(start + TASKS_PER_CHUNK, tasks), device=method.device)
         predictions = method.predict(episode, inner_steps, norm_stats)
         scores.append(method.problem.score(predictions, episode.query_y).cpu())
         for name, floor in method.problem.floors(episode).items():

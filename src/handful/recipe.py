@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from handful.backbones import BACKBONES
+from handful.data.augment import Augment
 from handful.errors import HandfulError, unknown
 from handful.inner_loop import NormStats
 from handful.methods import METHODS
@@ -37,6 +38,12 @@ class DataRecipe(_Section):
     """Shares of a folder's classes for train, val and test."""
     skip_bad: bool = False
     """Leave out pictures that cannot be decoded."""
+    classes: int | None = Field(None, ge=1)
+    """Read only the first so many classes of each split, sorted by name."""
+    split: str | None = None
+    """Which of the published class splits, of data that has several (`cub`)."""
+    cropped: bool = False
+    """Cut every picture to its bounding box (`cub`)."""
 
 
 class PartRecipe(BaseModel):
@@ -57,8 +64,8 @@ class TrainRecipe(_Section):
     shot: int = Field(1, ge=1)
     query: int = Field(15, ge=1)
     """Queries a class."""
-    augment: bool = False
-    """Turn, scale, shear and shift every training image a little."""
+    augment: Augment = "none"
+    """Vary every training image: as `drawings` (turn, scale, shear, shift) or `photos` (crop, mirror, colours)."""
     tasks_per_step: int = Field(16, ge=1)
     memory_gib: float | None = Field(None, gt=0)
     """Memory that a step may take; the tasks whose graph is held at a time are chosen by it. Most of what is free if
@@ -74,7 +81,13 @@ class TrainRecipe(_Section):
     validate_every: int = Field(500, ge=1)
     validation_tasks: int = Field(200, ge=2)
     workers: int = Field(0, ge=0)
-    """Processes that load tasks; 0 loads them in the training process."""
+    """Processes that load tasks; 0 loads them in the training process, as a GPU always does."""
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        """Runs of before there were two ways to vary an image say true or false."""
+        return {True: "drawings", False: "none"}[value] if isinstance(value, bool) else value
 
 
 class Protocol(_Section):

@@ -24,6 +24,7 @@ from handful import wording
 from handful.backbones import BACKBONES
 from handful.checkpoint import Log, Progressed, claim, resume, save
 from handful.data import Data
+from handful.data.store import CPU
 from handful.episodes import Episode, Sampler
 from handful.errors import HandfulError
 from handful.evaluation import Result, evaluate_method
@@ -43,12 +44,13 @@ ROWS_PER_VALIDATION = 10
 class EpisodeBatches(Dataset[Episode]):
     """Item i is the batch of tasks of step i, so any number of loading processes yields the same tasks."""
 
-    def __init__(self, sampler: Sampler, tasks: int) -> None:
+    def __init__(self, sampler: Sampler, tasks: int, device: torch.device = CPU) -> None:
         self.sampler = sampler
         self.tasks = tasks
+        self.device = device
 
     def __getitem__(self, step: int) -> Episode:
-        return self.sampler.episodes(step * self.tasks, (step + 1) * self.tasks)
+        return self.sampler.episodes(step * self.tasks, (step + 1) * self.tasks, device=self.device)
 
 
 def train_recipe(
@@ -173,11 +175,12 @@ def fit(
         return progressed
     log = Log(out, progressed.step)
     every_row = max(1, settings.validate_every // ROWS_PER_VALIDATION)
+    on_gpu = fabric.device.type == "cuda"  # then tasks are drawn where the store is, and no process could hold it too
     loader = DataLoader(
-        EpisodeBatches(tasks, settings.tasks_per_step),
+        EpisodeBatches(tasks, settings.tasks_per_step, fabric.device if on_gpu else CPU),
         batch_size=None,
         sampler=range(progressed.step, settings.steps),
-        num_workers=settings.workers,
+        num_workers=0 if on_gpu else settings.workers,
     )
     spent, started = progressed.seconds, time.perf_counter()
     losses: list[float] = []
@@ -237,7 +240,12 @@ def plan_step(
     if progressed.chunk and progressed.memory_gib == settings.memory_gib:
         method.chunk, method.backprop = progressed.chunk, progressed.backprop
         return
-    found = plan(method, lambda count: tasks.episodes(0, count), settings.tasks_per_step, settings.memory_gib)
+    found = plan(
+        method,
+        lambda count: tasks.episodes(0, count, device=method.device),
+        settings.tasks_per_step,
+        settings.memory_gib,
+    )
     progressed.chunk, progressed.backprop, progressed.memory_gib = found.chunk, found.backprop, settings.memory_gib
     progress.say(str(found))
 

@@ -50,4 +50,4 @@ def test_what_regression_has_not() -> None:
     with pytest.raises(HandfulError, match="one function, so way must be 1, not 5"):
         Regression().sampler(LINES.train, 5, 1, 1)
     with pytest.raises(HandfulError, match="augment varies images, and 'lines' has none"):
-        Regression().sampler(LINES.train, 1, 1, 1, augment=True)
+        Regression().sampler(LINES.train, 1, 1, 1, augment="drawings")

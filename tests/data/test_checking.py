@@ -67,7 +67,7 @@ def test_identical_pictures_by_pixels_and_by_bytes(photos: Path) -> None:
     assert (classes.splits, classes.classes, classes.same_bytes) == (["train"], ["bird1", "bird2"], True)
     assert (within.splits, within.classes, within.spoils) == (["train"], ["bird1"], False)
     assert report.problems == [str(across), str(classes)]
-    assert "(the pixels, in files that differ) in the splits train and test, so a model is judged on" in str(across)
+    assert "(the pixels, in files that differ) in the splits train and test, which should share nothing" in str(across)
     assert str(report).splitlines()[-1] == f"- {within}"
     assert "in the class 'bird1', so a task may ask for a picture that its support shows" in str(within)
 

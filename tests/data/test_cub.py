@@ -53,7 +53,7 @@ def test_the_rules_of_closerlook_and_of_frn(birds: Path) -> None:
 def test_the_sizes_of_both_rules_are_those_published() -> None:
     names = {number: str(number) for number in range(1, 201)}
     for split, even in (("closerlook", 1), ("frn", 0)):
-        parts = list(cub.parts_of_classes(Path(), split, {}, names).values())
+        parts = list(cub.parts_of_classes(Path(), split, names).values())
         assert [parts.count(part) for part in cub.PARTS] == [100, 50, 50]
         assert all(parts[number - 1] == "train" for number in names if number % 2 == even)
 
@@ -63,8 +63,8 @@ def test_lists_of_the_user(birds: Path) -> None:
     for split in ("feat", "easy-few-shot"):
         (home / split).mkdir()
     for part, own in (("train", NAMES[:3]), ("val", NAMES[3:5]), ("test", NAMES[5:7])):
-        rows = [f"{name[4:]}_{number}.jpg,{name}" for name in own for number in (1, 2)]
-        (home / "feat" / f"{part}.csv").write_text("\n".join(["filename,label", *rows]))
+        rows = [f"{name[4:]}_{number}.jpg,{name},6,12" for name in own for number in (1, 2)]
+        (home / "feat" / f"{part}.csv").write_text("\n".join(["filename, label, concept_label", *rows]))
         roots = {
             "class_names": [name[4:] for name in own],
             "class_roots": [f"./data/CUB/images/{name}" for name in own],
@@ -79,7 +79,7 @@ def test_lists_of_the_user(birds: Path) -> None:
     with pytest.raises(HandfulError, match=r"test.csv lists 001.Bird_1, which is in the train split already"):
         load("cub", birds, split="feat")
     (home / "feat" / "test.csv").write_text("filename,label\nDodo.jpg,dodo\n")
-    with pytest.raises(HandfulError, match=r"test.csv lists Dodo.jpg, which CUB does not have"):
+    with pytest.raises(HandfulError, match=r"test.csv lists dodo, which is no class of classes.txt"):
         load("cub", birds, split="feat")
     (home / "feat" / "test.csv").unlink()
     with pytest.raises(HandfulError, match=r"feat/test.csv is missing: it says which pictures are in the test split"):

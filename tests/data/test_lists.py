@@ -9,7 +9,7 @@ from handful.errors import HandfulError
 
 def test_a_list_of_pictures(tmp_path: Path) -> None:
     path = tmp_path / "train.csv"
-    path.write_text('filename, label\n"a, b.jpg",crow\nc.jpg, owl \n\n')
+    path.write_text('filename, label, concept\n"a, b.jpg",crow,3,4\nc.jpg, owl \n\n')
     assert picture_list(path) == [("a, b.jpg", "crow"), ("c.jpg", "owl")]
 
 
@@ -34,7 +34,7 @@ def test_class_folders_of_another_machine(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("train.csv", b"", "The first line of .*train.csv is ''; a list of pictures begins with filename,label"),
-        ("train.csv", b"filename,label\na.jpg,crow\nb.jpg\n", "Line 3 of .*train.csv has 1 columns, and a list"),
+        ("train.csv", b"filename,label\na.jpg,crow\nb.jpg\n", "Line 3 of .*train.csv has 1 column, and a list"),
         ("train.csv", b"\xff\xfe", "train.csv cannot be read as a table"),
         ("train.csv", None, "train.csv is missing: it says which pictures are in the train split"),
         ("val.txt", None, "val.txt is missing: it says which classes are in the val split"),

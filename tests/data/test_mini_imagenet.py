@@ -1,12 +1,15 @@
 import hashlib
 import io
+import json
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from typer.testing import CliRunner
 
+from handful.cli import app
 from handful.data import load, mini_imagenet
 from handful.data.mini_imagenet import SPLITS, Published, leaks, read
 from handful.errors import HandfulError
@@ -90,12 +93,10 @@ def test_the_first_classes_of_each_split(mini: Path) -> None:
     assert store.info["note"].startswith("Not all classes were read (2 of 3 train, 2 of 2 val, 2 of 2 test)")
     assert store.recipe()["classes"] == 2
     assert "note" not in load("mini_imagenet", mini, image_size=8, classes=3).info
-    for options, message in (
-        ({"classes": 0}, "classes must be at least 1, not 0"),
-        ({"image_size": 0}, "at least 1 pix"),
-    ):
-        with pytest.raises(HandfulError, match=message):
-            load("mini_imagenet", mini, **options)
+    with pytest.raises(HandfulError, match="classes must be at least 1, not 0"):
+        load("mini_imagenet", mini, classes=0)
+    with pytest.raises(HandfulError, match="image_size must be at least 1 pixel, not 0"):
+        load("mini_imagenet", mini, image_size=0)
 
 
 def test_pictures_in_two_splits_are_told_where_both_classes_are_read() -> None:
@@ -127,6 +128,22 @@ def test_what_is_missing_or_damaged(mini: Path) -> None:
     refuse(r"The first line of .*train.csv is 'class_name,image_name'; a list of pictures begins with filename,label")
     (mini / "train.csv").unlink()
     refuse(r"train.csv is missing: it says which pictures are in the train split")
+
+
+def test_the_command_line_says_what_every_result_will_say(mini: Path) -> None:
+    words = ["data", "build", "mini_imagenet", "--source", str(mini), "--image-size", "8", "--classes", "2"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0
+    built, note = done.output.splitlines()
+    assert built.startswith("mini_imagenet: 12 images [3, 8, 8] in 6 classes (2 train, 2 val, 2 test), ")
+    assert note.startswith("Not all classes were read")
+    told = json.loads(CliRunner().invoke(app, [*words, "--json"]).output)
+    assert (told["images"], told["note"]) == (12, note)
+    assert CliRunner().invoke(app, ["data", "check", str(mini)]).exit_code == 0
+    (mini / "val.zip").unlink()
+    checked = CliRunner().invoke(app, ["data", "check", str(mini), "--json"])
+    assert checked.exit_code == 2
+    assert "holds no val.zip" in json.loads(checked.output)["problems"][0]
 
 
 def test_the_real_archives(mini_imagenet_source: Path) -> None:

@@ -12,20 +12,16 @@ from handful.data.pickles import read_pickle
 from handful.errors import HandfulError
 
 
-class Python2(pickle._Pickler):
-    """Writes bytes as the text of Python 2, which is how its arrays keep theirs."""
-
-    dispatch = dict(pickle._Pickler.dispatch)  # noqa: RUF012
-
-    def save_bytes(self, content: bytes) -> None:
-        self.write(b"T" + struct.pack("<i", len(content)) + content)
-
-    dispatch[bytes] = save_bytes
-
-
 def python2(value: Any) -> bytes:
+    """A pickle with bytes as the text of Python 2, which is how its arrays keep theirs."""
+
+    def save(pickler: Any, content: bytes) -> None:
+        pickler.write(b"T" + struct.pack("<i", len(content)) + content)
+
     file = io.BytesIO()
-    Python2(file, 2).dump(value)
+    pickler: Any = pickle._Pickler(file, 2)
+    pickler.dispatch = {**pickler.dispatch, bytes: save}
+    pickler.dump(value)
     return file.getvalue()
 
 
@@ -33,7 +29,7 @@ def python2(value: Any) -> bytes:
 def test_plain_data_comes_back(tmp_path: Path, dump: Callable[[Any], bytes]) -> None:
     random = np.random.default_rng(0)
     pictures = random.integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
-    held = {
+    held: dict[str, Any] = {
         "data": pictures,
         "fortran": np.asfortranarray(pictures[0, :, :, 0]),
         "labels": [1, 2, np.int64(2**40)],
@@ -44,7 +40,7 @@ def test_plain_data_comes_back(tmp_path: Path, dump: Callable[[Any], bytes]) -> 
     found = read_pickle(tmp_path / "a.pkl")
     for key in ("data", "fortran", "big"):
         assert np.array_equal(found[key], held[key])
-        assert found[key].dtype == held[key].dtype  # type: ignore[attr-defined]
+        assert found[key].dtype == held[key].dtype
     assert found["labels"] == held["labels"]
     assert found["nested"][0] == held["nested"][0]
     assert found["nested"][1][0].shape == (0, 2)

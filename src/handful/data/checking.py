@@ -45,7 +45,7 @@ class Identical:
     def __str__(self) -> str:
         files = {True: " (the same file)", False: " (the pixels, in files that differ)", None: ""}[self.same_bytes]
         if len(self.splits) > 1:
-            what = f"in the splits {' and '.join(self.splits)}, so a model is judged on what it was trained on"
+            what = f"in the splits {' and '.join(self.splits)}, which should share nothing"
         elif len(self.classes) > 1:
             what = f"in the classes {' and '.join(map(repr, self.classes))}, so no answer is right for all of them"
         else:

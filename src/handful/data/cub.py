@@ -8,8 +8,8 @@ images/.  Four splits of the classes are in use, and figures on one say nothing 
 
     closerlook     classes by number from 0: even train, 1 mod 4 val, 3 mod 4 test (Chen et al. 2019)
     frn            the same rule on numbers from 1, so its training classes are the others (Wertheimer et al. 2021)
-    feat           feat/{train,val,test}.csv in the source: `filename,label` (Ye et al. 2020)
-    easy-few-shot  easy-few-shot/{train,val,test}.json in the source: `class_roots`
+    feat           feat/{train,val,test}.csv in the source, which are data/cub/split of FEAT (Ye et al. 2020)
+    easy-few-shot  easy-few-shot/{train,val,test}.json in the source, which are data/CUB of easy-few-shot-learning
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def survey(source: Path, split: str = "closerlook", cropped: bool = False) -> Su
     try:
         paths, owners, boxes, names = (table(source / name) for name in TABLES)
         check_tables(source, paths, owners, boxes, names)
-        owner = parts_of_classes(source, split, paths, names)
+        owner = parts_of_classes(source, split, names)
     except HandfulError as error:
         return Survey("CUB-200-2011", [], [str(error)])
     pictures: list[Picture] = []
@@ -106,24 +106,23 @@ def check_tables(
         raise HandfulError(f"The tables of {source} are not about the same pictures and classes; {WAY_OUT}.")
 
 
-def parts_of_classes(source: Path, split: str, paths: dict[int, str], names: dict[int, str]) -> dict[str, str]:
+def parts_of_classes(source: Path, split: str, names: dict[int, str]) -> dict[str, str]:
     """Class -> train, val or test."""
     if split in FIRST:
         rule = ("train", "val", "train", "test")  # by the remainder of a division by four
         return {name: rule[(number - 1 + FIRST[split]) % 4] for number, name in names.items()}
     if split not in LISTS:
         raise unknown("split of CUB", split, [*FIRST, *LISTS])
-    folders = {Path(path).name: Path(path).parent.name for path in paths.values()}
     owner: dict[str, str] = {}
     for part in PARTS:
         path = source / split / f"{part}{LISTS[split]}"
         if path.suffix == ".csv":
-            listed = {folders.get(file, file) for file, _ in picture_list(path)}
+            listed = {label for _, label in picture_list(path)}
         else:
             listed = {Path(root).name for root in class_list(path)}
         for name in sorted(listed):
             if name not in names.values():
-                raise HandfulError(f"{path} lists {name}, which CUB does not have; its names are those of {TABLES[0]}.")
+                raise HandfulError(f"{path} lists {name}, which is no class of classes.txt.")
             if name in owner:
                 raise HandfulError(f"{path} lists {name}, which is in the {owner[name]} split already.")
             owner[name] = part

@@ -15,7 +15,7 @@ from handful.errors import HandfulError
 
 
 def picture_list(path: Path) -> list[tuple[str, str]]:
-    """(file name, class) of each line of a CSV file with the header `filename,label`."""
+    """(file name, class) of each line of a CSV file whose header begins `filename,label`."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
@@ -23,15 +23,15 @@ def picture_list(path: Path) -> list[tuple[str, str]]:
         raise HandfulError(f"{path} is missing: it says which pictures are in the {path.stem} split.") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise HandfulError(f"{path} cannot be read as a table ({error}).") from error
-    if not rows or rows[0] != ["filename", "label"]:
+    if not rows or rows[0][:2] != ["filename", "label"]:
         first = ",".join(rows[0]) if rows else ""
         raise HandfulError(
             f"The first line of {path} is {first[:60]!r}; a list of pictures begins with filename,label."
         )
     for number, row in enumerate(rows[1:], 2):
-        if len(row) != 2:
-            raise HandfulError(f"Line {number} of {path} has {len(row)} columns, and a list of pictures has 2.")
-    return [(name, label) for name, label in rows[1:]]
+        if len(row) < 2:
+            raise HandfulError(f"Line {number} of {path} has 1 column, and a list of pictures has 2.")
+    return [(row[0], row[1]) for row in rows[1:]]
 
 
 def class_list(path: Path) -> list[str]:

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from handful.data.augment import AUGMENTATIONS, Augment
 from handful.data.store import ImageStore
-from handful.episodes import EpisodeSampler, draw_without_replacement
+from handful.episodes import EpisodeSampler, draw_without_replacement, uniform
 from handful.errors import HandfulError
 
 
@@ -88,6 +90,42 @@ def test_task_hash_names_tasks_and_data(store: ImageStore) -> None:
         EpisodeSampler(replace(store, digest="other").test, 5, 1, 3).task_hash(10),
     ]
     assert sampler.task_hash(10) not in others
+
+
+@pytest.mark.parametrize("augment", ["drawings", "photos"])
+def test_varied_tasks_depend_on_seed_epoch_and_index_only(store: ImageStore, augment: Augment) -> None:
+    sampler = EpisodeSampler(store.train, 3, 1, 2, seed=7, augment=augment)
+    plain, varied = EpisodeSampler(store.train, 3, 1, 2, seed=7).episodes(0, 6), sampler.episodes(0, 6)
+    assert (varied.support_x - plain.support_x).abs().mean() > 0.02
+    assert torch.equal(varied.support_y, plain.support_y)
+    for start, stop in ((0, 1), (2, 5)):
+        for whole, part in zip(varied.tasks(start, stop), sampler.episodes(start, stop)):
+            torch.testing.assert_close(whole, part, atol=1e-6, rtol=0)
+    assert not torch.equal(sampler.episodes(0, 6, epoch=1).query_x, varied.query_x)
+    numbers = uniform(7, 0, 1, 0, 6, 9 * AUGMENTATIONS[augment].draws).reshape(6, 9, -1)
+    images = torch.cat([plain.support_x, plain.query_x], 1)
+    for task in range(6):
+        expected = AUGMENTATIONS[augment].function(images[task], numbers[task])
+        torch.testing.assert_close(torch.cat([varied.support_x, varied.query_x], 1)[task], expected)
+
+
+@pytest.mark.parametrize("augment", ["none", "drawings", "photos"])
+def test_tasks_are_drawn_on_the_device_that_is_asked_for(
+    store: ImageStore, augment: Augment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler = EpisodeSampler(store.train, 3, 2, 2, augment=augment)
+    here = sampler.episodes(0, 2)
+    for there, plain in zip(sampler.episodes(0, 2, device=torch.device("meta")), here):
+        assert (there.device.type, there.shape, there.dtype) == ("meta", plain.shape, plain.dtype)
+    monkeypatch.setattr("handful.data.store.has_room", lambda device, size: True)
+    held = EpisodeSampler(replace(store).train, 3, 2, 2, augment=augment)  # gathers as a GPU would
+    for there, plain in zip(held.episodes(0, 2), here):
+        assert torch.equal(there, plain)
+
+
+def test_an_unknown_augmentation(store: ImageStore) -> None:
+    with pytest.raises(HandfulError, match="There is no augmentation 'photo'; did you mean 'photos'"):
+        EpisodeSampler(store.train, 3, 1, 1, augment="photo")  # type: ignore[arg-type]
 
 
 def test_too_few_classes(store: ImageStore) -> None:

@@ -58,6 +58,8 @@ def test_set_changes_one_key() -> None:
         ),
         ("train.min_lr=-1", r"train.min_lr is -1: input should be greater than or equal to 0"),
         ("train.memory_gib=0", r"train.memory_gib is 0: input should be greater than 0"),
+        ("train.augment=photo", r"train.augment is 'photo': input should be 'none', 'drawings' or 'photos'"),
+        ("data.classes=0", r"data.classes is 0: input should be greater than or equal to 1"),
         ("method.rates=per_layer", r"method.rates is 'per_layer' in the recipe, but method 'maml' wants"),
         ("method.norm_stats=suport", r"method.norm_stats is 'suport' in the recipe"),
         ("evaluate.norm_stats=suport", r"evaluate.norm_stats is 'suport': input should be 'batch'"),
@@ -66,6 +68,11 @@ def test_set_changes_one_key() -> None:
 def test_what_is_wrong_is_said_in_one_sentence(change: str, message: str) -> None:
     with pytest.raises(HandfulError, match=message):
         parse(BASE, "a.yaml", [change]).resolved()
+
+
+def test_runs_of_before_say_whether_and_not_how_images_are_varied() -> None:
+    for said, means in (("true", "drawings"), ("false", "none"), ("photos", "photos")):
+        assert parse(BASE, "a.yaml", [f"train.augment={said}"]).train.augment == means
 
 
 def test_missing_key() -> None:

@@ -95,7 +95,7 @@ def test_bad_recipes_are_one_sentence(handful: Command, tiny: Path, recipe_file:
     refuse(tiny, "train.way=5", "way must be 1, not 5")
     refuse(tiny, "evaluate.way=2", "way must be 1, not 2")
     refuse(tiny, "train.way=0", "train.way is 0")
-    refuse(tiny, "train.augment=true", "augment")
+    refuse(tiny, "train.augment=photos", "augment")
     refuse(tiny, "data.root=/data", "'sinusoid' does not take root")
     refuse(tiny, "data.rotations=true", "does not take rotations")
     refuse(tiny, "backbone={name: conv4}", "not inputs [1]")

@@ -340,6 +340,9 @@ def data_build(
     image_size: Annotated[int | None, typer.Option(min=1, help="Pixels of a side.")] = None,
     channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (colour), of a folder.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Draws the class split of a folder.")] = 0,
+    classes: Annotated[int | None, typer.Option(min=1, help="Only the first so many classes of each split.")] = None,
+    split: Annotated[str | None, typer.Option(help="Which class split, of CUB: closerlook, frn, ...")] = None,
+    cropped: Annotated[bool, typer.Option("--cropped", help="Cut pictures to their bounding box, of CUB.")] = False,
     as_json: Json = False,
 ) -> None:
     """Decode a data set once, to a store in the cache folder."""
@@ -351,7 +354,16 @@ def data_build(
     if npy is not None and name != "omniglot":
         raise HandfulError(f"--npy writes note 002's Omniglot array; the data set {name!r} has none.")
     store = build(
-        name, source, download=download, image_size=image_size, channels=channels, seed=seed, skip_bad=skip_bad
+        name,
+        source,
+        download=download,
+        image_size=image_size,
+        channels=channels,
+        seed=seed,
+        skip_bad=skip_bad,
+        classes=classes,
+        split=split,
+        cropped=cropped,
     )
     sizes = {split: len(classes) for split, classes in store.splits.items()}
     seconds = time.perf_counter() - started
@@ -360,6 +372,7 @@ def data_build(
         f"{name}: {len(store.images)} images {list(store.image_shape)} in {len(store.class_names)} classes "
         f"({', '.join(f'{count} {split}' for split, count in sizes.items())}), {seconds:.1f} s",
         *(f"skipped: {path}" for path in skipped),
+        *([store.info["note"]] if "note" in store.info else []),
     ]
     if npy is not None:
         lines.append(f"{write_npy(store, npy)} written")
@@ -370,6 +383,7 @@ def data_build(
         "classes": sizes,
         "digest": store.digest,
         "skipped": skipped,
+        "note": store.info.get("note"),
         "seconds": seconds,
     }
     show(value, as_json, "\n".join(lines))

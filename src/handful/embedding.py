@@ -53,7 +53,7 @@ class EmbeddedTasks:
         with evaluating(self.method.network), torch.no_grad():
             self.features = torch.cat(
                 [
-                    self.method.embed(self.sampler.split.fetch(part).to(self.method.device).float().div_(255))
+                    self.method.embed(self.sampler.split.fetch(part, self.method.device).float().div_(255))
                     for part in np.array_split(self.ids, -(-len(self.ids) // IMAGES))
                 ]
             )

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handful.data.augment import AFFINE_DRAWS, affine
+from handful.data.augment import AUGMENTATIONS, Augment
 from handful.data.functions import PARAMETERS, FunctionSplit
-from handful.data.store import ClassSplit
-from handful.errors import HandfulError
+from handful.data.store import CPU, ClassSplit
+from handful.errors import HandfulError, unknown
 
 PHILOX_BLOCK = 4  # numbers that one tick of the Philox counter yields
 
@@ -54,8 +54,8 @@ class Images(NamedTuple):
 class Sampler(Protocol):
     """Draws the tasks of one split: the same ones in every process."""
 
-    def episodes(self, start: int, stop: int, epoch: int = 0) -> Episode:
-        """Tasks number start to stop of an epoch, as tensors."""
+    def episodes(self, start: int, stop: int, epoch: int = 0, device: torch.device = CPU) -> Episode:
+        """Tasks number start to stop of an epoch, as tensors on a device: the same ones on each."""
 
     def task_hash(self, tasks: int, epoch: int = 0) -> str:
         """Names the first `tasks` tasks: two results with one hash were measured on the same tasks."""
@@ -83,13 +83,15 @@ class EpisodeSampler:
     shot: int
     query: int
     seed: int = 0
-    augment: bool = False
-    """Vary every image a little (`handful.data.augment.affine`): for training tasks."""
+    augment: Augment = "none"
+    """How every image is varied (`handful.data.augment`): for training tasks."""
 
     def __post_init__(self) -> None:
         split, need = self.split, self.shot + self.query
         if min(self.way, self.shot, self.query) < 1:
             raise HandfulError(f"way, shot and query must be at least 1, not {self.way}, {self.shot}, {self.query}.")
+        if self.augment not in ("none", *AUGMENTATIONS):
+            raise unknown("augmentation", self.augment, ["none", *AUGMENTATIONS])
         if self.way == 1:
             raise HandfulError("A 1-way task has nothing to tell apart; use way=2 or more.")
         if self.way > len(split):
@@ -114,17 +116,19 @@ class EpisodeSampler:
         images += self.split.starts[classes][..., None]
         return EpisodeIndices(classes, images[..., : self.shot], images[..., self.shot :])
 
-    def episodes(self, start: int, stop: int, epoch: int = 0) -> Episode:
-        """Tasks number start to stop of an epoch, as tensors."""
+    def episodes(self, start: int, stop: int, epoch: int = 0, device: torch.device = CPU) -> Episode:
+        """Tasks number start to stop of an epoch, as tensors, gathered and varied on a device."""
         drawn = self.indices(start, stop, epoch)
         tasks = stop - start
-        x = [self.split.fetch(ids.reshape(tasks, -1)).float().div_(255) for ids in (drawn.support, drawn.query)]
-        if self.augment:
-            images = torch.cat(x, 1)
-            numbers = self._uniform(start, stop, epoch, images.shape[1] * AFFINE_DRAWS, stream=1)
-            varied = affine(images.flatten(0, 1), numbers.reshape(-1, AFFINE_DRAWS)).view_as(images)
-            x = list(varied.split([part.shape[1] for part in x], 1))
-        y = [torch.arange(self.way).repeat_interleave(count).expand(tasks, -1) for count in (self.shot, self.query)]
+        ids = (drawn.support.reshape(tasks, -1), drawn.query.reshape(tasks, -1))
+        x = [self.split.fetch(part, device).float().div_(255) for part in ids]
+        if self.augment != "none":
+            images, varied = torch.cat(x, 1), AUGMENTATIONS[self.augment]
+            numbers = self._uniform(start, stop, epoch, images.shape[1] * varied.draws, stream=1)
+            images = varied.function(images.flatten(0, 1), numbers.reshape(-1, varied.draws)).view_as(images)
+            x = list(images.split([part.shape[1] for part in x], 1))
+        labels = torch.arange(self.way, device=device)
+        y = [labels.repeat_interleave(count).expand(tasks, -1) for count in (self.shot, self.query)]
         return Episode(x[0], y[0], x[1], y[1])
 
     def _uniform(self, start: int, stop: int, epoch: int, count: int, stream: int) -> NDArray[np.float64]:
@@ -145,19 +149,20 @@ class ImageSampler:
 
     split: ClassSplit
     seed: int = 0
-    augment: bool = False
+    augment: Augment = "none"
 
-    def images(self, start: int, stop: int) -> Images:
-        """Images number start to stop of the endless sequence of passes."""
+    def images(self, start: int, stop: int, device: torch.device = CPU) -> Images:
+        """Images number start to stop of the endless sequence of passes, gathered and varied on a device."""
         places = np.arange(start, stop)
         count = len(self.split.ids)
         drawn = np.concatenate(
             [self._order(turn)[places[places // count == turn] % count] for turn in np.unique(places // count)]
         )
-        x = self.split.fetch(self.split.ids[drawn]).float().div_(255)
-        if self.augment:
-            x = affine(x, uniform(self.seed, 0, 3, start, stop, AFFINE_DRAWS))
-        return Images(x, torch.from_numpy(self.split.labels[drawn]))
+        x = self.split.fetch(self.split.ids[drawn], device).float().div_(255)
+        if self.augment != "none":
+            varied = AUGMENTATIONS[self.augment]
+            x = varied.function(x, uniform(self.seed, 0, 3, start, stop, varied.draws))
+        return Images(x, torch.from_numpy(self.split.labels[drawn]).to(device))
 
     def _order(self, turn: int) -> NDArray[np.int64]:
         philox = np.random.Philox(key=np.array([self.seed, turn], np.uint64), counter=np.array([0, 0, 0, 2], np.uint64))
@@ -184,13 +189,14 @@ class FunctionSampler:
         """Which functions tasks number start to stop of an epoch are, [T, 2]."""
         return self.split.data.parameters(self._uniform(start, stop, epoch)[0])
 
-    def episodes(self, start: int, stop: int, epoch: int = 0) -> Episode:
+    def episodes(self, start: int, stop: int, epoch: int = 0, device: torch.device = CPU) -> Episode:
         """Tasks number start to stop of an epoch, as float32 tensors [T, K or Q, 1]."""
         family, (drawn, *places) = self.split.data, self._uniform(start, stop, epoch)
         function = family.parameters(drawn)
         x = [family.points(place) for place in places]
         y = [family.value(function, points) for points in x]
-        return Episode(*(torch.from_numpy(values).float().unsqueeze(-1) for values in (x[0], y[0], x[1], y[1])))
+        values = (torch.from_numpy(part).float().unsqueeze(-1) for part in (x[0], y[0], x[1], y[1]))
+        return Episode(*values).to(device)
 
     def _uniform(self, start: int, stop: int, epoch: int) -> list[NDArray[np.float64]]:
         counts = (PARAMETERS, self.shot, self.query)

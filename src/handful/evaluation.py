@@ -211,7 +211,7 @@ def score_tasks(
     floors: dict[str, list[Tensor]] = {}
     for start in range(0, tasks, TASKS_PER_CHUNK):
         stop = min(start + TASKS_PER_CHUNK, tasks)
-        episode = sampler.episodes(start, stop).to(method.device)
+        episode = sampler.episodes(start, stop, device=method.device)
         scores.append(method.problem.score(predict(episode, start, stop), episode.query_y).cpu())
         for name, floor in method.problem.floors(episode).items():
             floors.setdefault(name, []).append(floor.cpu())

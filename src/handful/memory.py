@@ -50,10 +50,10 @@ def plan(method: Method, draw: Callable[[int], Episode], tasks: int, memory_gib:
     draw: number of tasks -> that many tasks, as the training draws them.  Sets the method's `chunk` and `backprop`.
     Raises HandfulError if not even one task fits.
     """
+    method.chunk = None
+    together = method.side_by_side(draw(tasks))  # on a GPU the first draw takes the data there
     budget = int(memory_gib * GIB) if memory_gib else int(SHARE * free_memory(method.device))
     needed = []
-    method.chunk = None
-    together = method.side_by_side(draw(tasks))
     for backprop in method.backprops:
         method.backprop = backprop
         once, more = step_peak(method, draw, together)

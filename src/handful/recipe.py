@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from handful.backbones import BACKBONES
+from handful.data.augment import Augment
 from handful.errors import HandfulError, unknown
 from handful.inner_loop import NormStats
 from handful.methods import METHODS
@@ -37,6 +38,12 @@ class DataRecipe(_Section):
     """Shares of a folder's classes for train, val and test."""
     skip_bad: bool = False
     """Leave out pictures that cannot be decoded."""
+    classes: int | None = Field(None, ge=1)
+    """Read only the first so many classes of each split, sorted by name."""
+    split: str | None = None
+    """Which of the published class splits, of data that has several (`cub`)."""
+    cropped: bool = False
+    """Cut every picture to its bounding box (`cub`)."""
 
 
 class PartRecipe(BaseModel):
@@ -54,8 +61,8 @@ class LoopRecipe(_Section):
     """What pre-training and meta-training have in common: the steps of an optimizer."""
 
     steps: int = Field(ge=0)
-    augment: bool = False
-    """Turn, scale, shear and shift every training image a little."""
+    augment: Augment = "none"
+    """Vary every training image: as `drawings` (turn, scale, shear, shift) or `photos` (crop, mirror, colours)."""
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = Field(1e-3, gt=0)
     head_lr: float | None = Field(None, gt=0)
@@ -74,7 +81,7 @@ class LoopRecipe(_Section):
     validate_every: int = Field(500, ge=1)
     validation_tasks: int = Field(200, ge=2)
     workers: int = Field(0, ge=0)
-    """Processes that load tasks or images; 0 loads them in the training process."""
+    """Processes that load tasks or images; 0 loads them in the training process, as a GPU always does."""
 
 
 class PretrainRecipe(LoopRecipe):

@@ -130,4 +130,7 @@ def open_data(data: DataRecipe) -> Data:
         seed=data.split_seed,
         fractions=data.fractions,
         skip_bad=data.skip_bad,
+        classes=data.classes,
+        split=data.split,
+        cropped=data.cropped,
     )

@@ -27,6 +27,7 @@ from handful import wording
 from handful.backbones import BACKBONES
 from handful.checkpoint import Log, Progressed, claim, resume, save
 from handful.data import ClassSplit, Data
+from handful.data.store import CPU
 from handful.episodes import ImageSampler
 from handful.errors import HandfulError
 from handful.evaluation import Result, evaluate_method
@@ -46,14 +47,15 @@ ROWS_PER_VALIDATION = 10
 class Batches(Dataset[Any]):
     """Item i is the batch of step i, so any number of loading processes yields the same batches.
 
-    draw: numbers start to stop -> those tasks or images.
+    draw: numbers start to stop and a device -> those tasks or images, made there.
     """
 
-    def __init__(self, what: str, draw: Callable[[int, int], Any], size: int) -> None:
+    def __init__(self, what: str, draw: Callable[..., Any], size: int) -> None:
         self.what, self.draw, self.size = what, draw, size
+        self.device = CPU
 
     def __getitem__(self, step: int) -> Any:
-        return self.draw(step * self.size, (step + 1) * self.size)
+        return self.draw(step * self.size, (step + 1) * self.size, device=self.device)
 
     def name(self, step: int) -> str:
         """`tasks 24 to 27`: what step number `step` is made of."""
@@ -221,11 +223,13 @@ def fit(
         return progressed
     log = Log(out, progressed.step)
     every_row = max(1, settings.validate_every // ROWS_PER_VALIDATION)
+    on_gpu = fabric.device.type == "cuda"  # then batches are made where the store is, and no process could hold it too
+    batches.device = fabric.device if on_gpu else CPU
     loader = DataLoader(
         batches,
         batch_size=None,
         sampler=range(progressed.step, settings.steps),
-        num_workers=settings.workers,
+        num_workers=0 if on_gpu else settings.workers,
     )
     spent, started = progressed.seconds, time.perf_counter()
     losses: list[float] = []
@@ -288,7 +292,9 @@ def plan_step(
         return
     if settings.steps == 0:
         return
-    found = plan(method, lambda count: batches.draw(0, count), settings.tasks_per_step, settings.memory_gib)
+    found = plan(
+        method, lambda count: batches.draw(0, count, device=method.device), settings.tasks_per_step, settings.memory_gib
+    )
     progressed.chunk, progressed.backprop, progressed.memory_gib = found.chunk, found.backprop, settings.memory_gib
     progress.say(str(found))
 

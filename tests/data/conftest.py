@@ -1,15 +1,17 @@
 """Fixtures of the data tests: every test has a cache folder of its own and no HANDFUL_DATA."""
 
+import hashlib
 import io
 import os
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from handful.data import ImageStore, glyphs, omniglot, write_store
+from handful.data import ImageStore, glyphs, mini_imagenet, omniglot, write_store
 from handful.data.glyphs import Glyph
 from handful.data.omniglot import Archive
 
@@ -37,6 +39,14 @@ def omniglot_source(real_data: Path) -> Path:
     folder = real_data / "omniglot"
     if len(omniglot.files(folder)) < 2:
         pytest.skip(f"no Omniglot: {folder} does not hold {omniglot.READER.expects}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mini_imagenet_source(real_data: Path) -> Path:
+    folder = real_data / "mini_imagenet"
+    if not mini_imagenet.files(folder):
+        pytest.skip(f"no mini-ImageNet: {folder} does not hold {mini_imagenet.READER.expects}")
     return folder
 
 
@@ -87,8 +97,26 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_zip(path: Path, members: list[str], content: bytes | None = None) -> None:
-    buffer = io.BytesIO()
-    Image.new("1", (105, 105), 1).save(buffer, "PNG")
+    """Drawings that differ, or one content for all."""
     with zipfile.ZipFile(path, "w") as archive:
         for member in members:
-            archive.writestr(member, content or buffer.getvalue())
+            bits = np.random.default_rng(zlib.crc32(member.encode())).integers(0, 2, (105, 105)) > 0
+            archive.writestr(member, content or encoded(Image.fromarray(bits), "PNG"))
+
+
+def encoded(image: Image.Image, kind: str) -> bytes:
+    """The bytes of a picture's file."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def noise(seed: int, size: tuple[int, int] = (12, 10)) -> Image.Image:
+    """A small picture in colour that no other seed makes."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+
+
+def digest_of(text: str) -> str:
+    """The MD5 of the sorted lines of a list, without its header."""
+    lines = sorted(f"{line}\n" for line in text.splitlines()[1:])
+    return hashlib.md5("".join(lines).encode()).hexdigest()

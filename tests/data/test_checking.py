@@ -1,13 +1,16 @@
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from handful.data import check, folder
+from handful.data import check, folder, mini_imagenet
+from handful.data.checking import Identical
+from handful.data.mini_imagenet import LEAKS
 from handful.errors import HandfulError
 
-from .conftest import write_zip
+from .conftest import digest_of, write_zip
 
 
 def test_sound_class_folders(photos: Path) -> None:
@@ -26,11 +29,12 @@ def test_everything_wrong_with_class_folders(photos: Path) -> None:
     (photos / "nest").mkdir()
     shutil.copy(photos / "bird0" / "0.png", photos / "bird9" / "same.png")
     shutil.copy(photos / "bird0" / "1.png", photos / "loose.png")
+    twins = [str(photos / "bird0" / "0.png"), str(photos / "bird9" / "same.png")]
     report = check(photos)
     assert report.per_class == (3, 3.0, 4)
     assert report.unreadable == [str(photos / "bird1" / "2.png")]
     assert report.empty == [str(photos / "nest")]
-    assert report.duplicates == [[str(photos / "bird0" / "0.png"), str(photos / "bird9" / "same.png")]]
+    assert report.duplicates == [Identical(twins, [], ["bird0", "bird9"], same_bytes=True)]
     told = "\n".join(report.problems)
     assert len(report.problems) == 4
     assert str(report).splitlines()[0].endswith("class folders, 10 classes, 31 images, 3 to 4 a class (median 3)")
@@ -39,9 +43,42 @@ def test_everything_wrong_with_class_folders(photos: Path) -> None:
         "nest holds no picture",
         "1 pictures lie in no class",
         "2.png is no readable",
-        "are the same: ",
+        "Identical (the same file) in the classes 'bird0' and 'bird9'",
     ):
         assert words in told
+    assert "bird0/0.png" in report.problems[0]  # what spoils a measurement comes first
+
+
+def test_identical_pictures_by_pixels_and_by_bytes(photos: Path) -> None:
+    """Another format or another depth is another file; the pixels tell."""
+    for part, first in (("train", 0), ("val", 4), ("test", 7)):
+        (photos / part).mkdir()
+        for index in range(first, first + 3 + (part == "train")):
+            (photos / f"bird{index}").rename(photos / part / f"bird{index}")
+    shutil.copy(photos / "train" / "bird1" / "1.png", photos / "train" / "bird1" / "again.png")
+    shutil.copy(photos / "train" / "bird1" / "2.png", photos / "train" / "bird2" / "other.png")
+    with Image.open(photos / "train" / "bird0" / "0.png") as image:
+        image.save(photos / "test" / "bird8" / "copy.bmp")
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photos / "test" / "bird8" / "mirrored.png")
+    report = check(photos)
+    across, classes, within = report.duplicates
+    assert (across.splits, across.classes, across.same_bytes) == (["train", "test"], ["bird0", "bird8"], False)
+    assert [Path(name).name for name in across.names] == ["0.png", "copy.bmp"]
+    assert (classes.splits, classes.classes, classes.same_bytes) == (["train"], ["bird1", "bird2"], True)
+    assert (within.splits, within.classes, within.spoils) == (["train"], ["bird1"], False)
+    assert report.problems == [str(across), str(classes)]
+    assert "(the pixels, in files that differ) in the splits train and test, which should share nothing" in str(across)
+    assert str(report).splitlines()[-1] == f"- {within}"
+    assert "in the class 'bird1', so a task may ask for a picture that its support shows" in str(within)
+
+
+def test_a_picture_twice_in_a_class_is_told_and_is_no_problem(photos: Path) -> None:
+    for name in "abcdefgh":
+        shutil.copy(photos / "bird1" / "1.png", photos / "bird1" / f"{name}.png")
+    report = check(photos)
+    assert report.ok
+    assert len(report.duplicates[0].names) == 9
+    assert str(report).endswith(" and 3 more.")
 
 
 def test_split_folders(photos: Path) -> None:
@@ -69,12 +106,21 @@ def test_a_store(photos: Path, cache: Path) -> None:
     assert (report.kind, report.classes, report.images) == ("store", 10, 30)
     assert report.splits == {"train": 6, "val": 2, "test": 2}
     assert report.ok
+    index = folder(photos, image_size=8).splits["test"][0]
+    shutil.copy(photos / "bird0" / "0.png", photos / f"bird{index}" / "z.png")
+    folder(photos, image_size=8)
+    (twins,) = check(store).duplicates
+    assert twins.names == ["image 0", f"image {3 * index + 3}"]
+    assert (twins.classes, twins.same_bytes) == (["bird0", f"bird{index}"], None)
+    assert "test" in twins.splits
     content = bytearray((store / "images.npy").read_bytes())
     content[-1] ^= 1
     (store / "images.npy").write_bytes(content)
-    assert "are not those that were written" in check(store).problems[0]
+    assert any("are not those that were written" in problem for problem in check(store).problems)
     (store / "labels.npy").unlink()
-    assert "labels.npy is missing" in check(store).problems[0]
+    assert check(store).problems == [
+        f"{store} is not a store: labels.npy is missing; build it with `handful data build`."
+    ]
 
 
 def test_archives(tiny: Path) -> None:
@@ -97,6 +143,47 @@ def test_archives(tiny: Path) -> None:
 def test_real_archives_are_sound(omniglot_source: Path) -> None:
     report = check(omniglot_source)
     assert (report.classes, report.images, report.ok) == (1623, 32460, True)
+    assert report.splits == {"train": 1028, "val": 172, "test": 423}
+    (twins,) = report.duplicates  # in the published archive
+    assert [name[-11:] for name in twins.names] == ["0192_03.png", "0192_19.png"]
+    assert (twins.classes, twins.same_bytes) == (["Braille/character01"], True)
+
+
+@pytest.fixture(scope="module")
+def leaking(mini_imagenet_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pictures of mini-ImageNet that are known to be there twice, in archives of their own."""
+    source = tmp_path_factory.mktemp("mini")
+    pictures = mini_imagenet.survey(mini_imagenet_source).pictures
+    known = {name for pair in LEAKS for name in pair}
+    known |= {"n0209183100000748.jpg", "n0209183100001256.jpg", "n0210855100000121.jpg", "n0211127700000207.jpg"}
+    for part in mini_imagenet.SPLITS:
+        rows = ["filename,label"]
+        with zipfile.ZipFile(source / f"{part}.zip", "w") as archive:
+            for picture in pictures:
+                if picture.split == part and (name := picture.name[-21:]) in known:
+                    content = picture.content()
+                    assert isinstance(content, bytes)
+                    archive.writestr(name, content)
+                    rows.append(f"{name},{name[:9]}")
+        (source / f"{part}.csv").write_text("\n".join(rows))
+    return source
+
+
+def test_the_known_leaks_of_mini_imagenet_are_found(leaking: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = {part: digest_of((leaking / f"{part}.csv").read_text()) for part in mini_imagenet.SPLITS}
+    cut = {part: split._replace(rows=lists[part]) for part, split in mini_imagenet.SPLITS.items()}
+    monkeypatch.setattr(mini_imagenet, "SPLITS", cut)
+    report = check(leaking)
+    assert (report.kind, report.images, report.unreadable) == ("mini-ImageNet archives", 16, [])
+    groups = [tuple(name[-21:] for name in group.names) for group in report.duplicates]
+    assert groups[:6] == list(LEAKS)
+    assert groups[6:] == [
+        ("n0210855100000121.jpg", "n0211127700000207.jpg"),  # of two training classes
+        ("n0209183100000748.jpg", "n0209183100001256.jpg"),  # of one
+    ]
+    assert all(group.same_bytes for group in report.duplicates)
+    assert all("in the splits train and val" in problem for problem in report.problems[:6])
+    assert len(report.problems) == 7
 
 
 def test_what_is_nothing(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,10 +22,22 @@ def built(cache: Path) -> dict[str, int]:
 
 
 def test_every_reader_says_what_it_is() -> None:
-    assert list(READERS) == ["glyphs", "omniglot", "folder", "random"]
+    photographs = ["mini_imagenet", "tiered_imagenet", "cifar_fs", "cub"]
+    assert list(READERS) == ["glyphs", "omniglot", *photographs, "folder", "random"]
     for reader in READERS.values():
         assert reader.about
-        assert bool(reader.files) == bool(reader.expects)
+        assert bool(reader.files) == bool(reader.expects) == bool(reader.survey)
+
+
+@pytest.mark.parametrize("name", ["mini_imagenet", "tiered_imagenet", "cifar_fs", "cub"])
+def test_published_photographs_without_a_source(name: str, tmp_path: Path) -> None:
+    expects = re.escape(READERS[name].expects)
+    with pytest.raises(
+        HandfulError, match=f"'{name}' was not built yet: name the folder that holds {expects}, by --so"
+    ):
+        load(name)
+    with pytest.raises(HandfulError, match=f"does not hold {expects}: name the folder that does"):
+        load(name, tmp_path)
 
 
 def test_unknown_names() -> None:
@@ -47,6 +60,9 @@ def test_unknown_names() -> None:
             r"does not take channels; leave it out \(it takes rotations, image_size\)",
         ),
         ("random", {"skip_bad": True}, "does not take skip_bad"),
+        ("omniglot", {"classes": 3}, "does not take classes"),
+        ("mini_imagenet", {"split": "frn"}, r"does not take split; leave it out \(it takes image_size, classes\)"),
+        ("cifar_fs", {"cropped": True}, "does not take cropped"),
     ],
 )
 def test_options_are_refused_and_not_ignored(name: str, options: dict[str, int], message: str) -> None:

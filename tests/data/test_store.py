@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from handful.data.store import ImageStore, open_store, write_store
+from handful.data import store as store_module
+from handful.data.store import ImageStore, has_room, open_store, write_store
 from handful.errors import HandfulError
 
 
@@ -149,6 +151,41 @@ def test_rotations_that_cannot_be(tmp_path: Path) -> None:
     write(tmp_path / "wide", pixels(6, (1, 4, 6)), image_shape=(1, 4, 6))
     with pytest.raises(HandfulError, match="rotations=4 needs square images"):
         open_store(tmp_path / "wide", 4)
+
+
+@pytest.mark.parametrize("rotations", [1, 4])
+def test_a_device_with_room_holds_the_store_once_and_gathers_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rotations: int
+) -> None:
+    write(tmp_path / "toy")
+    store = open_store(tmp_path / "toy", rotations)
+    ids = np.array([[5, 0, 0], [6 * rotations - 1, 2, 4]])
+    plain = store.train.fetch(ids)
+    assert store._resident == {store_module.CPU: None}
+    monkeypatch.setattr(store_module, "has_room", lambda device, size: size == 6 * 16)
+    monkeypatch.setattr(store_module, "UPLOADED_AT_ONCE", 4)  # less than the store, and no divisor of it
+    store._resident.clear()
+    assert torch.equal(store.train.fetch(ids), plain)
+    held = store._resident[store_module.CPU]
+    assert held is not None
+    assert torch.equal(store.val.fetch(ids), plain)
+    assert store._resident[store_module.CPU] is held  # nothing is sent again
+    store.train.fetch(ids).zero_()
+    assert torch.equal(store.train.fetch(ids), plain)  # what is fetched is a copy
+
+
+def test_images_are_on_the_device_that_is_asked_for(tmp_path: Path) -> None:
+    split = write(tmp_path / "toy").test
+    meta = split.fetch(np.array([[1, 2]]), torch.device("meta"))
+    assert (meta.device.type, meta.shape, meta.dtype) == ("meta", (1, 2, 1, 4, 4), torch.uint8)
+    turned = open_store(tmp_path / "toy", 4).test.fetch(np.array([23, 5]), torch.device("meta"))
+    assert turned.shape == (2, 1, 4, 4)
+
+
+def test_room_is_half_of_what_is_free_on_a_gpu_and_none_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 9000))
+    cuda = torch.device("cuda", 0)
+    assert (has_room(cuda, 500), has_room(cuda, 501), has_room(torch.device("cpu"), 1)) == (True, False, False)
 
 
 def test_unknown_split(tmp_path: Path) -> None:

@@ -49,5 +49,5 @@ def test_data_of_another_problem(store: ImageStore) -> None:
 def test_what_regression_has_not() -> None:
     with pytest.raises(HandfulError, match="one function, so way must be 1, not 5"):
         Regression().sampler(LINES.train, 5, 1, 1)
-    with pytest.raises(HandfulError, match="augment varies images, and 'lines' has none"):
-        Regression().sampler(LINES.train, 1, 1, 1, augment=True)
+    with pytest.raises(HandfulError, match="augment varies images, and 'lines' has none: set it to none"):
+        Regression().sampler(LINES.train, 1, 1, 1, augment="drawings")

@@ -3,33 +3,67 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from handful.data import folders, omniglot
-from handful.data.store import open_store
+from handful.data.folders import SUFFIXES
+from handful.data.library import READERS
+from handful.data.pictures import Picture, Survey, opened, plain, unreadable
+from handful.data.store import ImageStore, open_store
 from handful.errors import HandfulError
 
 SHOWN = 20  # problems that are printed; all of them are in the report
+NAMED = 6  # pictures of a group that a sentence names
+
+
+@dataclass(frozen=True)
+class Identical:
+    """Pictures that are the same, pixel for pixel.
+
+    names: where they are; splits, classes: those that they are in, without repetition; same_bytes: whether
+    their files are the same too, byte for byte; None in a store, which keeps no files.
+    """
+
+    names: list[str]
+    splits: list[str]
+    classes: list[str]
+    same_bytes: bool | None
+
+    @property
+    def spoils(self) -> bool:
+        """Whether a measurement suffers: a test picture was trained on, or one picture has two right answers."""
+        return len(self.splits) > 1 or len(self.classes) > 1
+
+    def __str__(self) -> str:
+        files = {True: " (the same file)", False: " (the pixels, in files that differ)", None: ""}[self.same_bytes]
+        if len(self.splits) > 1:
+            what = f"in the splits {' and '.join(self.splits)}, which should share nothing"
+        elif len(self.classes) > 1:
+            what = f"in the classes {' and '.join(map(repr, self.classes))}, so no answer is right for all of them"
+        else:
+            what = f"in the class {self.classes[0]!r}, so a task may ask for a picture that its support shows"
+        more = f" and {len(self.names) - NAMED} more" if len(self.names) > NAMED else ""
+        return f"Identical{files} {what}: {', '.join(self.names[:NAMED])}{more}."
 
 
 @dataclass
 class Report:
     """A folder looked through.
 
-    kind: `store`, `omniglot archives`, `class folders` or `unknown`; per_class: least, median and greatest
-    number of images of a class, (0, 0, 0) if there is none; splits: split name -> number of classes, empty
-    where no split is laid down; unreadable: images that cannot be decoded; empty: class folders without an
-    image; duplicates: files that are the same byte for byte, of which two in different classes or splits
-    spoil a measurement; problems: a sentence for everything that is wrong, the unreadable, the empty and
-    the duplicates included.
+    kind: `store`, `class folders`, the name of a data set's files, or `unknown`; per_class: least, median and
+    greatest number of images of a class, (0, 0, 0) if there is none; splits: split name -> number of
+    classes, empty where no split is laid down; unreadable: images that cannot be decoded; empty: class
+    folders without an image; duplicates: groups of identical pictures, those across splits first, then
+    those across classes, then those within a class; problems: a sentence for everything that is wrong,
+    duplicates across splits and classes first.  Duplicates within a class are no problem, only told.
     """
 
     path: str
@@ -40,7 +74,7 @@ class Report:
     splits: dict[str, int] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
-    duplicates: list[list[str]] = field(default_factory=list)
+    duplicates: list[Identical] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -49,17 +83,18 @@ class Report:
         return not self.problems
 
     def __str__(self) -> str:
-        """For people: what it is, then a line for each problem, the first `SHOWN` of them."""
+        """For people: what it is, then a line for each problem and each duplicate, the first `SHOWN` of them."""
         least, median, greatest = self.per_class
         found = f"{self.path}: {self.kind}"
         if self.classes:
             found += f", {self.classes} classes, {self.images} images, "
             found += f"{least} to {greatest} a class (median {median:g})"
         splits = [", ".join(f"{count} {name}" for name, count in self.splits.items())] if self.splits else []
-        problems = [f"- {problem}" for problem in self.problems[:SHOWN]]
-        more = len(self.problems) - SHOWN
+        told = [*self.problems, *(str(group) for group in self.duplicates if not group.spoils)]
+        lines = [f"- {line}" for line in told[:SHOWN]]
+        more = len(told) - SHOWN
         rest = [f"- and {more} more"] if more > 0 else []
-        return "\n".join([found, *(f"classes of the splits: {line}" for line in splits), *problems, *rest])
+        return "\n".join([found, *(f"classes of the splits: {line}" for line in splits), *lines, *rest])
 
 
 def check(path: str | Path) -> Report:
@@ -68,133 +103,103 @@ def check(path: str | Path) -> Report:
     if not source.is_dir():
         raise HandfulError(f"There is no folder {source}.")
     report = Report(str(source))
-    if (source / "store.json").is_file() or (source / "images.npy").is_file():
-        check_store(source, report)
-    elif omniglot.files(source):
-        check_archives(source, report)
-    elif folders.list_images(source):
-        check_folders(source, report)
-    else:
-        report.problems.append(
-            f"{source} holds no store, no Omniglot archives and no pictures ({', '.join(sorted(folders.SUFFIXES))})."
-        )
+    survey = survey_of(source)
+    if survey is None:
+        known = ", ".join(reader.expects for reader in READERS.values() if reader.survey)
+        report.problems.append(f"{source} holds no store and no pictures ({', '.join(sorted(SUFFIXES))}), nor {known}.")
+        return report
+    report.kind, report.empty = survey.kind, survey.empty
+    report.problems += survey.problems
+    sizes = Counter((picture.split, picture.label) for picture in survey.pictures)
+    counts = np.array([*sizes.values()] or [0])
+    report.classes, report.images = len(sizes), len(survey.pictures)
+    report.per_class = int(counts.min()), float(np.median(counts)), int(counts.max())
+    report.splits = dict(Counter(part for part, _ in sizes if part))
+    look_at(survey, report)
     return report
 
 
-def check_store(source: Path, report: Report) -> None:
+def survey_of(source: Path) -> Survey | None:
+    """All that is in a folder, whatever it is; None if it is nothing that Handful knows."""
+    if (source / "store.json").is_file() or (source / "images.npy").is_file():
+        return survey_store(source)
+    for reader in READERS.values():
+        if reader.survey and reader.files and reader.files(source):
+            return reader.survey(source)
+    return None
+
+
+def survey_store(source: Path) -> Survey:
     """A store: it opens, and its pixels still have the digest that was written down."""
-    report.kind = "store"
     try:
         store = open_store(source)
     except HandfulError as error:
-        report.problems.append(str(error))
-        return
-    count(report, dict(enumerate(np.bincount(store.labels, minlength=len(store.class_names)).tolist())))
-    report.splits = {name: len(classes) for name, classes in store.splits.items()}
+        return Survey("store", [], [str(error)])
     digest = hashlib.sha256(store.labels.tobytes())
     for image in store.images:
         digest.update(image.tobytes())
+    problems = []
     if digest.hexdigest() != store.digest:
-        report.problems.append(
+        problems.append(
             f"The pixels of {source} are not those that were written (digest {digest.hexdigest()[:16]}, not "
             f"{store.digest[:16]}); build it anew with `handful data build`."
         )
+    owner = {int(index): part for part, classes in store.splits.items() for index in classes}
+    pictures = [
+        Picture(f"image {i}", owner.get(label, ""), store.class_names[label], partial(channels_last, store, i))
+        for i, label in enumerate(store.labels.tolist())
+    ]
+    return Survey("store", pictures, problems)
 
 
-def check_archives(source: Path, report: Report) -> None:
-    """Omniglot: both archives are there and whole, with all their characters, and every drawing decodes."""
-    report.kind = "omniglot archives"
-    counts: dict[str, int] = {}
-    for archive in omniglot.ARCHIVES:
-        try:
-            report.problems += [str(fault) for fault in omniglot.faults(source, archive)]
-            table = omniglot.drawings(source / archive.name)
-        except HandfulError as error:
-            report.problems.append(str(error))
-            continue
-        counts |= {f"{alphabet}/{character}": len(members) for (alphabet, character), members in table.items()}
-        with zipfile.ZipFile(source / archive.name) as opened:
-            for member in (member for members in table.values() for member in members):
-                try:
-                    omniglot.decode(opened, member, 28)
-                except HandfulError as error:
-                    report.unreadable.append(f"{archive.name}/{member}")
-                    report.problems.append(str(error))
-    count(report, counts)
+def channels_last(store: ImageStore, index: int) -> NDArray[np.uint8]:
+    """An image of a store, [H, W, C]."""
+    return store.images[index].transpose(1, 2, 0)
 
 
-def check_folders(source: Path, report: Report) -> None:
-    """Class folders: every picture decodes, no class is empty or in two splits, no file is there twice."""
-    report.kind = "class folders"
+class Glance(NamedTuple):
+    """What one look at a picture tells: what is wrong with it, or the digests of its pixels and of its file."""
+
+    fault: str | None
+    pixels: str = ""
+    file: str | None = None
+
+
+def glance(picture: Picture, mend: str) -> Glance:
+    """Decode a picture whole; two pictures are the same if size and pixels are, as RGB, upright and on white."""
     try:
-        source = folders.unwrapped(source)
-        parts = folders.split_folders(source) or {"": source}
-        found = {part: folders.class_folders(path) for part, path in parts.items()}
-    except HandfulError as error:
-        report.problems.append(str(error))
-        return
-    try:
-        folders.check_disjoint(found, source)
-    except HandfulError as error:
-        report.problems.append(str(error))
-    count(
-        report,
-        {f"{part}/{name}": len(paths) for part, classes in found.items() for name, paths in classes.items()},
-    )
-    if "" not in found:
-        report.splits = {part: len(classes) for part, classes in found.items()}
-    elif report.classes < 3:
-        report.problems.append(f"{report.classes} classes cannot be split into train, val and test; 3 is the least.")
-    find_empty(parts, report)
-    find_loose(source, parts, found, report)
-    look_at([path for classes in found.values() for paths in classes.values() for path in paths], report)
+        content = picture.content()
+        with opened(content) as image:
+            rgb = plain(image).convert("RGB")
+        digest = hashlib.sha256(f"{rgb.size}".encode() + rgb.tobytes())
+    except Exception as error:  # as for `decode`
+        return Glance(str(unreadable(picture, error, mend)))
+    return Glance(None, digest.hexdigest(), hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else None)
 
 
-def count(report: Report, counts: Mapping[Any, int]) -> None:
-    """Fill in the numbers of classes and images."""
-    sizes = np.array(list(counts.values()) or [0])
-    report.classes, report.images = len(counts), int(sizes.sum())
-    report.per_class = int(sizes.min()), float(np.median(sizes)), int(sizes.max())
-
-
-def find_empty(parts: Mapping[str, Path], report: Report) -> None:
-    """Class folders without a picture."""
-    for part in parts.values():
-        report.empty += [str(child) for child in folders.subfolders(part) if not folders.list_images(child)]
-    report.problems += [f"{name} holds no picture; it is passed over." for name in report.empty]
-
-
-def find_loose(
-    source: Path, parts: Mapping[str, Path], found: Mapping[str, Mapping[str, list[Path]]], report: Report
-) -> None:
-    """Pictures that lie in no class folder."""
-    classed = {path for classes in found.values() for paths in classes.values() for path in paths}
-    loose = [path for path in folders.list_images(source) if path not in classed]
-    if loose:
-        where = " or ".join(f"{part}/" for part in parts if part)
-        report.problems.append(
-            f"{len(loose)} pictures lie in no class folder{f' of {where}' if where else ''} and are passed "
-            f"over, {loose[0]} the first."
-        )
-
-
-def look_at(paths: list[Path], report: Report) -> None:
-    """Decode every picture, and find files that are the same."""
-
-    def glance(path: Path) -> tuple[str | None, str]:
-        try:
-            folders.load_image(path, (3, 32, 32))
-            fault = None
-        except HandfulError as error:
-            fault = str(error)
-        return fault, hashlib.sha256(path.read_bytes()).hexdigest()
-
-    same: dict[str, list[str]] = defaultdict(list)
+def look_at(survey: Survey, report: Report) -> None:
+    """Decode every picture, and find those that are the same."""
+    same: dict[str, list[tuple[Picture, str | None]]] = defaultdict(list)
     with ThreadPoolExecutor() as pool:
-        for path, (fault, digest) in zip(paths, pool.map(glance, paths)):
-            same[digest].append(str(path))
-            if fault:
-                report.unreadable.append(str(path))
+        seen = pool.map(lambda picture: glance(picture, survey.mend), survey.pictures)
+        for picture, (fault, pixels, file) in zip(survey.pictures, seen):
+            if fault is None:
+                same[pixels].append((picture, file))
+            else:
+                report.unreadable.append(picture.name)
                 report.problems.append(fault)
-    report.duplicates = [names for names in same.values() if len(names) > 1]
-    report.problems += [f"These files are the same: {', '.join(names)}." for names in report.duplicates]
+    groups = [identical(group) for group in same.values() if len(group) > 1]
+    report.duplicates = sorted(groups, key=lambda group: (-len(group.splits), -len(group.classes)))
+    report.problems[:0] = [str(group) for group in report.duplicates if group.spoils]
+
+
+def identical(group: Sequence[tuple[Picture, str | None]]) -> Identical:
+    """A group of pictures with the same pixels."""
+    pictures = [picture for picture, _ in group]
+    files = {file for _, file in group}
+    return Identical(
+        names=[picture.name for picture in pictures],
+        splits=list(dict.fromkeys(picture.split for picture in pictures if picture.split)),
+        classes=list(dict.fromkeys(picture.label for picture in pictures)),
+        same_bytes=None if None in files else len(files) == 1,
+    )

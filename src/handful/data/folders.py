@@ -11,14 +11,13 @@ archives often have, is stepped into.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
+from handful.data.pictures import Picture, Pixels, Survey, check_size, decode, decoded
 from handful.data.reader import Reader
 from handful.data.store import Contents
 from handful.errors import HandfulError
@@ -26,7 +25,7 @@ from handful.errors import HandfulError
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}  # in order
 FRACTIONS = (0.64, 0.16, 0.2)  # of the classes: those of mini-ImageNet
-AT_ONCE = 256  # pictures decoded ahead
+MEND = "mend it or remove it (`handful data build --skip-bad` leaves it out of a data set)"
 
 
 def read(
@@ -52,8 +51,7 @@ def read(
     """
     if channels not in (1, 3):
         raise HandfulError(f"channels must be 1 (grey) or 3 (colour), not {channels}.")
-    if image_size < 1:
-        raise HandfulError(f"image_size must be at least 1 pixel, not {image_size}.")
+    check_size(image_size)
     shape = (channels, image_size, image_size)
     source = unwrapped(source)
     parts = split_folders(source)
@@ -62,8 +60,8 @@ def read(
     skipped: list[str] = []
     if skip_bad:
         found, skipped = without_bad(found, shape)
-    classes = [(name, paths) for part in found.values() for name, paths in part.items()]
-    names = [name for name, _ in classes]
+    names = [name for part in found.values() for name in part]
+    sizes = [len(paths) for part in found.values() for paths in part.values()]
     splits: Mapping[str, Sequence[int]]
     if parts:
         owner = [part for part, members in found.items() for _ in members]
@@ -71,8 +69,8 @@ def read(
     else:
         splits = split_by_seed(len(names), seed, fractions, source)
     return Contents(
-        images=decoded([path for _, paths in classes for path in paths], shape),
-        labels=[index for index, (_, paths) in enumerate(classes) for _ in paths],
+        images=decoded(listed(found), shape, MEND),
+        labels=np.repeat(np.arange(len(names)), sizes).tolist(),
         image_shape=shape,
         class_names=names,
         splits={"train": [], "val": [], "test": [], **splits},
@@ -116,51 +114,49 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def load_image(path: Path, image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """A picture upright, resized to fill `image_shape` (C, H, W), its overhang cropped, as uint8 [C, H, W].
-
-    C is 1 (grey) or 3 (RGB); what is transparent becomes white.  Raises HandfulError naming a file that
-    cannot be decoded, one of more than 179 million pixels among them (Pillow's guard against decompression
-    bombs).
-    """
-    channels, height, width = image_shape
+def load_image(path: Path, image_shape: tuple[int, int, int]) -> Pixels:
+    """A picture of a file as uint8 [C, H, W], as `handful.data.pictures.decode` says; HandfulError if it is none."""
     if not path.is_file():
         raise HandfulError(f"There is no picture {path}.")
+    return decode(Picture(str(path), "", "", path.read_bytes), image_shape, MEND)
+
+
+def listed(found: Mapping[str, Mapping[str, Sequence[Path]]]) -> list[Picture]:
+    """The pictures of class folders, split after split and class after class."""
+    return [
+        Picture(str(path), part, name, path.read_bytes)
+        for part, classes in found.items()
+        for name, paths in classes.items()
+        for path in paths
+    ]
+
+
+def survey(source: Path) -> Survey:
+    """All pictures of class folders, and what is wrong with the folders: empty, in two splits, too few, passed over."""
+    kind = "class folders"
     try:
-        with Image.open(path) as image:
-            # A much larger JPEG is decoded at a half to an eighth of its size, well above what is asked.
-            image.draft("RGB", (2 * max(width, height),) * 2)
-            plain = on_white(eight_bit(ImageOps.exif_transpose(image))).convert("L" if channels == 1 else "RGB")
-            fitted = ImageOps.fit(plain, (width, height), Image.Resampling.BICUBIC)
-            pixels = np.asarray(fitted).reshape(height, width, channels)
-    except Exception as error:  # Pillow's decoders raise nearly anything for damaged bytes
-        raise HandfulError(
-            f"{path} is no readable picture ({str(error) or type(error).__name__}); mend it or remove it "
-            "(`handful data build --skip-bad` leaves it out of a data set)."
-        ) from error
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-
-def eight_bit(image: Image.Image) -> Image.Image:
-    """A 16-bit grey picture by its upper byte (Pillow would clip it); others as they are."""
-    if not image.mode.startswith("I"):
-        return image
-    return Image.fromarray(np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8))
-
-
-def on_white(image: Image.Image) -> Image.Image:
-    """A picture with transparency laid on white paper; others as they are."""
-    if "transparency" not in image.info and image.mode not in ("RGBA", "LA", "PA", "RGBa", "La"):
-        return image
-    layer = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-
-
-def decoded(paths: Sequence[Path], shape: tuple[int, int, int]) -> Iterator[NDArray[np.uint8]]:
-    """The pictures in order, uint8 [C, H, W], decoded in threads: Pillow frees the interpreter meanwhile."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for first in range(0, len(paths), AT_ONCE):
-            yield from pool.map(lambda path: load_image(path, shape), paths[first : first + AT_ONCE])
+        source = unwrapped(source)
+        parts = split_folders(source) or {"": source}
+        found = {part: class_folders(folder) for part, folder in parts.items()}
+    except HandfulError as error:
+        return Survey(kind, [], [str(error)])
+    problems = []
+    try:
+        check_disjoint(found, source)
+    except HandfulError as error:
+        problems.append(str(error))
+    if "" in found and len(found[""]) < 3:
+        problems.append(f"{len(found[''])} classes cannot be split into train, val and test; 3 is the least.")
+    empty = [str(child) for folder in parts.values() for child in subfolders(folder) if not list_images(child)]
+    problems += [f"{name} holds no picture; it is passed over." for name in empty]
+    classed = {path for classes in found.values() for paths in classes.values() for path in paths}
+    if loose := [path for path in list_images(source) if path not in classed]:
+        where = " or ".join(f"{part}/" for part in parts if part)
+        problems.append(
+            f"{len(loose)} pictures lie in no class folder{f' of {where}' if where else ''} and are passed "
+            f"over, {loose[0]} the first."
+        )
+    return Survey(kind, listed(found), problems, empty, MEND)
 
 
 def without_bad(
@@ -267,6 +263,7 @@ READER = Reader(
     about="your own pictures, one folder a class",
     expects="class folders of pictures, CLASS/NAME.jpg",
     files=list_images,
+    survey=survey,
     options=("rotations", "image_size", "channels", "seed", "skip_bad", "fractions"),
     by_path=True,
 )

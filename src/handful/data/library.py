@@ -15,7 +15,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from handful.data import folders, glyphs, omniglot, random_pixels
+from handful.data import cifar_fs, cub, folders, glyphs, mini_imagenet, omniglot, random_pixels, tiered_imagenet
 from handful.data.functions import FAMILIES, FunctionFamily
 from handful.data.reader import Reader
 from handful.data.store import ImageStore, open_store, write_store
@@ -24,6 +24,10 @@ from handful.errors import HandfulError, unknown
 READERS: dict[str, Reader] = {
     "glyphs": glyphs.READER,
     "omniglot": omniglot.READER,
+    "mini_imagenet": mini_imagenet.READER,
+    "tiered_imagenet": tiered_imagenet.READER,
+    "cifar_fs": cifar_fs.READER,
+    "cub": cub.READER,
     "folder": folders.READER,
     "random": random_pixels.READER,
 }
@@ -42,6 +46,9 @@ def load(
     seed: int = 0,
     skip_bad: bool = False,
     fractions: Sequence[float] | None = None,
+    classes: int | None = None,
+    split: str | None = None,
+    cropped: bool = False,
     rebuild: bool = False,
 ) -> ImageStore: ...
 def load(
@@ -54,6 +61,9 @@ def load(
     seed: int = 0,
     skip_bad: bool = False,
     fractions: Sequence[float] | None = None,
+    classes: int | None = None,
+    split: str | None = None,
+    cropped: bool = False,
     rebuild: bool = False,
 ) -> ImageStore | FunctionFamily:
     """Open a data set by name: a family of functions, or images.
@@ -64,7 +74,8 @@ def load(
     looked for in $HANDFUL_DATA/name, and without any a store that was built before is opened.  rotations: 4
     counts quarter turns of a class as classes of their own; image_size: pixels of a side; channels: 1 or 3;
     seed, fractions: of the class split (`folder`) or the pixels (`random`); skip_bad: go on without
-    undecodable pictures; rebuild: build in any case.
+    undecodable pictures; classes: read only the first so many of each split (the published sets of photographs);
+    split, cropped: which class split, and whether to cut pictures to the bird (`cub`); rebuild: build in any case.
 
     Raises HandfulError: an unknown name, an option that the data set does not take, no source, a bad source.
     """
@@ -75,6 +86,9 @@ def load(
         "seed": seed or None,
         "skip_bad": skip_bad or None,
         "fractions": None if fractions is None else tuple(fractions),
+        "classes": classes,
+        "split": split,
+        "cropped": cropped or None,
     }
     given = {key: value for key, value in given.items() if value is not None}
     if name in FAMILIES and not rebuild:

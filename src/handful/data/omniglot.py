@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from handful.data.download import download, file_digest
+from handful.data.pictures import Picture, Survey, archive_members
 from handful.data.reader import Reader
 from handful.data.store import Contents
 from handful.errors import HandfulError
@@ -86,17 +87,13 @@ def read(source: Path, image_size: int = 28) -> Contents:
             raise fault
     tables = {archive.name: drawings(source / archive.name) for archive in ARCHIVES}
     names = [f"{alphabet}/{character}" for table in tables.values() for alphabet, character in table]
-    held_out = [index for index in range(TRAINVAL) if names[index].split("/")[0] in VAL_ALPHABETS]
+    owner = [split_of(index, name) for index, name in enumerate(names)]
     return Contents(
         images=images(source, tables, image_size),
         labels=np.repeat(np.arange(len(names)), DRAWINGS).tolist(),
         image_shape=(1, image_size, image_size),
         class_names=names,
-        splits={
-            "train": sorted(set(range(TRAINVAL)) - set(held_out)),
-            "val": held_out,
-            "test": range(TRAINVAL, len(names)),
-        },
+        splits={part: [index for index, own in enumerate(owner) if own == part] for part in ("train", "val", "test")},
         info={"name": "omniglot", "inverted": True, "split": "Vinyals et al. 2016, Snell et al. 2017"},
     )
 
@@ -125,9 +122,9 @@ def drawings(path: Path) -> dict[tuple[str, str], list[str]]:
         with zipfile.ZipFile(path) as archive:
             members = sorted(archive.namelist())
     except FileNotFoundError as error:
-        raise HandfulError(f"{path} is missing; {way_out(path)}") from error
+        raise HandfulError(f"{path} is missing; {way_out(path)}.") from error
     except (zipfile.BadZipFile, OSError) as error:
-        raise HandfulError(f"{path} is no whole zip archive ({error}); {way_out(path)}") from error
+        raise HandfulError(f"{path} is no whole zip archive ({error}); {way_out(path)}.") from error
     table: dict[tuple[str, str], list[str]] = defaultdict(list)
     for member in members:
         *_, alphabet, character, file = ["", "", *member.split("/")]
@@ -147,14 +144,44 @@ def faults(source: Path, archive: Archive) -> Iterator[HandfulError]:
         found, expected = characters[alphabet], archive.alphabets.get(alphabet, 0)
         if found != expected:
             yield HandfulError(
-                f"The alphabet {alphabet!r} has {found} characters in {path}, {expected} expected; " + way_out(path)
+                f"The alphabet {alphabet!r} has {found} characters in {path}, {expected} expected; {way_out(path)}."
             )
     for (alphabet, character), members in table.items():
         if len(members) != DRAWINGS:
             yield HandfulError(
                 f"The character {f'{alphabet}/{character}'!r} has {len(members)} drawings in {path}, "
-                f"{DRAWINGS} expected; {way_out(path)}"
+                f"{DRAWINGS} expected; {way_out(path)}."
             )
+
+
+def split_of(index: int, name: str) -> str:
+    """The split of a character, by its place among all that are sorted and by its name."""
+    if index >= TRAINVAL:
+        return "test"
+    return "val" if name.split("/")[0] in VAL_ALPHABETS else "train"
+
+
+def survey(source: Path) -> Survey:
+    """All drawings of both archives, and everything about their counts that is not as it should be."""
+    pictures: list[Picture] = []
+    problems: list[str] = []
+    characters = 0
+    for archive in ARCHIVES:
+        path = source / archive.name
+        try:
+            problems += [str(fault) for fault in faults(source, archive)]
+            content = archive_members(path, way_out(path))
+        except HandfulError as error:
+            problems.append(str(error))
+            continue
+        for (alphabet, character), members in drawings(path).items():
+            label = f"{alphabet}/{character}"
+            part = split_of(characters, label)
+            pictures += [Picture(f"{path.name}/{member}", part, label, content[member]) for member in members]
+            characters += 1
+    return Survey(
+        "omniglot archives", pictures, problems, mend="get it anew with `handful data build omniglot --download`"
+    )
 
 
 def images(
@@ -177,12 +204,12 @@ def decode(archive: zipfile.ZipFile, member: str, image_size: int) -> NDArray[np
             return np.asarray(grey)
     except Exception as error:  # zipfile, zlib and Pillow raise nearly anything for damaged bytes
         path = Path(str(archive.filename))
-        raise HandfulError(f"{member} in {path} cannot be decoded ({error}); {way_out(path)}") from error
+        raise HandfulError(f"{member} in {path} cannot be decoded ({error}); {way_out(path)}.") from error
 
 
 def way_out(path: Path) -> str:
     """How to get an archive."""
-    return f"get it from {URL}{path.name} or with `handful data build omniglot --download`."
+    return f"get it from {URL}{path.name} or with `handful data build omniglot --download`"
 
 
 READER = Reader(
@@ -190,6 +217,7 @@ READER = Reader(
     about="1623 handwritten characters of 50 alphabets, 20 drawings each",
     expects="images_background.zip and images_evaluation.zip",
     files=files,
+    survey=survey,
     options=("rotations", "image_size"),
     fetch=fetch,
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from handful.data.pictures import Survey
 from handful.data.store import Contents
 
 
@@ -15,15 +16,17 @@ class Reader:
 
     read([source], **options) -> Contents: what the source folder holds, its images decoded as they are
     asked for; about: one line; expects: what a source folder holds, in words; files: its files, none if it
-    is no source folder; options: those of `load` that it takes; fetch: downloads the source into a folder
-    and returns that; by_path: each source folder is a data set of its own; version: of what `read` makes,
-    raised to have stores built anew.
+    is no source folder; survey: all that a source folder holds and what is wrong with it, for `check`;
+    options: those of `load` that it takes; fetch: downloads the source into a folder and returns that;
+    by_path: each source folder is a data set of its own; version: of what `read` makes, raised to have
+    stores built anew.
     """
 
     read: Callable[..., Contents]
     about: str
     expects: str = ""
     files: Callable[[Path], list[Path]] | None = None
+    survey: Callable[[Path], Survey] | None = None
     options: tuple[str, ...] = ()
     fetch: Callable[[Path], Path] | None = None
     by_path: bool = False

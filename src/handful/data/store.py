@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +29,8 @@ from numpy.typing import NDArray
 from handful.errors import HandfulError, unknown
 
 FORMAT = 1
+CPU = torch.device("cpu")
+UPLOADED_AT_ONCE = 4096  # images
 ROTATION_SUFFIX = ("", "/rot090", "/rot180", "/rot270")
 # How systems say that a name is taken.
 IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EACCES)
@@ -51,6 +53,7 @@ class ImageStore:
     digest: str
     info: Mapping[str, Any]
     rotations: int = 1
+    _resident: dict[torch.device, torch.Tensor | None] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -99,6 +102,26 @@ class ImageStore:
     def test(self) -> ClassSplit:
         """The test classes, which nothing but a final evaluation may see."""
         return self.split("test")
+
+    def pick(self, ids: NDArray[np.int64], device: torch.device) -> torch.Tensor:
+        """Images by number, uint8 [len(ids), C, H, W], on a device.
+
+        A device that has room for it gets the whole store, once, and gathers from that.
+        """
+        if device not in self._resident:
+            self._resident[device] = self.copied(device) if has_room(device, self.images.nbytes) else None
+        resident = self._resident[device]
+        if resident is None:
+            return torch.from_numpy(np.ascontiguousarray(self.images[ids])).to(device)
+        return resident[torch.from_numpy(ids).to(device)]
+
+    def copied(self, device: torch.device) -> torch.Tensor:
+        """All images on a device, uint8 [n, C, H, W], sent in blocks that bound the memory here."""
+        images = torch.empty(self.images.shape, dtype=torch.uint8, device=device)
+        for start in range(0, len(images), UPLOADED_AT_ONCE):
+            block = slice(start, start + UPLOADED_AT_ONCE)
+            images[block] = torch.from_numpy(np.array(self.images[block])).to(device)
+        return images
 
     def describe(self) -> dict[str, Any]:
         """The content of a run's `split.json`: which classes are in which split, by name, with a hash."""
@@ -164,14 +187,21 @@ class ClassSplit:
         """The class, 0 to len(self) - 1, of each of `ids`."""
         return np.repeat(np.arange(len(self)), self.counts)
 
-    def fetch(self, ids: NDArray[np.int64]) -> torch.Tensor:
-        """Images by id, uint8 [*ids.shape, C, H, W]."""
+    def fetch(self, ids: NDArray[np.int64], device: torch.device = CPU) -> torch.Tensor:
+        """Images by id, uint8 [*ids.shape, C, H, W], on a device."""
         turn, image = np.divmod(ids.ravel(), len(self.data.labels))
-        picked = torch.from_numpy(np.ascontiguousarray(self.data.images[image]))
+        picked = self.data.pick(image, device)
         for quarter in range(1, self.data.rotations):
-            rows = torch.from_numpy(np.flatnonzero(turn == quarter))
+            rows = torch.from_numpy(np.flatnonzero(turn == quarter)).to(device)
             picked[rows] = picked[rows].rot90(quarter, (-2, -1))
         return picked.reshape(*ids.shape, *self.data.image_shape)
+
+
+def has_room(device: torch.device, size: int) -> bool:
+    """Whether so many bytes take up at most half of what is free in a device's own memory; a CPU has none."""
+    if device.type == "cuda":
+        return 2 * size <= torch.cuda.mem_get_info(device)[0]
+    return device.type != "cpu"
 
 
 class Contents(NamedTuple):

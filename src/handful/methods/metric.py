@@ -108,7 +108,7 @@ class Metric(Method):
         total = torch.zeros_like(self.head.centre, dtype=torch.float64)
         with evaluating(self.network), torch.no_grad():
             for part in np.array_split(split.ids, -(-len(split.ids) // IMAGES)):
-                total += self.embed(split.fetch(part).to(self.device).float().div_(255)).sum(0)
+                total += self.embed(split.fetch(part, self.device).float().div_(255)).sum(0)
         self.head.centre.copy_(total / len(split.ids))
 
     def fit(self, support_x: Tensor, support_y: Tensor, inner_steps: int | None = None) -> nn.Module:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from handful.data.augment import Augment
 from handful.data.dataset import Data, Split
 from handful.episodes import Episode, Sampler
 from handful.problems.classification import Classification
@@ -20,7 +21,9 @@ class Problem(Protocol):
     name: str
     metric: str
 
-    def sampler(self, split: Split, way: int, shot: int, query: int, seed: int = 0, augment: bool = False) -> Sampler:
+    def sampler(
+        self, split: Split, way: int, shot: int, query: int, seed: int = 0, augment: Augment = "none"
+    ) -> Sampler:
         """Draws the tasks of a split; raises HandfulError for data of another problem, or with too little in it."""
 
     def outputs(self, way: int) -> int:

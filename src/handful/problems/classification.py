@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from handful.data.augment import Augment
 from handful.data.dataset import Split
 from handful.data.store import ClassSplit
 from handful.episodes import Episode, EpisodeSampler
@@ -19,7 +20,7 @@ class Classification:
     metric = "accuracy"
 
     def sampler(
-        self, split: Split, way: int, shot: int, query: int, seed: int = 0, augment: bool = False
+        self, split: Split, way: int, shot: int, query: int, seed: int = 0, augment: Augment = "none"
     ) -> EpisodeSampler:
         """N-way tasks of the images of a split."""
         if not isinstance(split, ClassSplit):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from handful.data.augment import Augment
 from handful.data.dataset import Split
 from handful.data.functions import FunctionSplit
 from handful.episodes import Episode, FunctionSampler
@@ -17,15 +18,15 @@ class Regression:
     metric = "mean_squared_error"
 
     def sampler(
-        self, split: Split, way: int, shot: int, query: int, seed: int = 0, augment: bool = False
+        self, split: Split, way: int, shot: int, query: int, seed: int = 0, augment: Augment = "none"
     ) -> FunctionSampler:
         """Tasks of one function each, from a family of functions."""
         if not isinstance(split, FunctionSplit):
             raise HandfulError(f"Regression needs functions, but the data set {split.data.name!r} holds none.")
         if way != 1:
             raise HandfulError(f"A regression task is one function, so way must be 1, not {way}.")
-        if augment:
-            raise HandfulError(f"augment varies images, and {split.data.name!r} has none: set it to false.")
+        if augment != "none":
+            raise HandfulError(f"augment varies images, and {split.data.name!r} has none: set it to none.")
         return FunctionSampler(split, shot, query, seed)
 
     def outputs(self, way: int) -> int:

@@ -1,0 +1,184 @@
+"""Pictures of a source: listed first, decoded only when asked for."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from handful.data.store import Contents
+from handful.errors import HandfulError
+
+AT_ONCE = 256  # pictures decoded ahead
+
+Pixels = NDArray[np.uint8]
+
+
+class Picture(NamedTuple):
+    """One picture of a source.
+
+    name: where a person finds it; split: `train`, `val`, `test`, or "" where none is laid down; label: its
+    class; content(): what its file holds, or its pixels [H, W, C] if it has no file of its own.
+    """
+
+    name: str
+    split: str
+    label: str
+    content: Callable[[], bytes | Pixels]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Everything that a source holds.
+
+    kind: what it is; problems: a sentence for everything that is wrong with it, as far as that shows without
+    decoding a picture; empty: classes without a picture, of which `problems` tells too; mend: the way out
+    for a picture that cannot be decoded.
+    """
+
+    kind: str
+    pictures: list[Picture]
+    problems: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    mend: str = "mend it or remove it"
+
+
+def contents(survey: Survey, image_size: int, classes: int | None = None, **info: Any) -> Contents:
+    """What a store is made of: the pictures in colour, uint8 [3, image_size, image_size], fitted as `decode` says.
+
+    The classes of each split are sorted by name; `classes`: only the first so many of each split, of which
+    info["note"] then tells.  Raises HandfulError for the first problem of the survey.
+    """
+    if survey.problems:
+        raise HandfulError(survey.problems[0])
+    check_size(image_size)
+    if classes is not None and classes < 1:
+        raise HandfulError(f"classes must be at least 1, not {classes}; leave it out to read all of them.")
+    found: dict[str, dict[str, list[Picture]]] = {part: defaultdict(list) for part in ("train", "val", "test")}
+    for picture in survey.pictures:
+        found[picture.split][picture.label].append(picture)
+    kept = [(part, label, own[label]) for part, own in found.items() for label in sorted(own)[:classes]]
+    splits = {part: [index for index, (own, _, _) in enumerate(kept) if own == part] for part in found}
+    if len(kept) < sum(map(len, found.values())):
+        sizes = ", ".join(f"{len(splits[part])} of {len(own)} {part}" for part, own in found.items())
+        cut = f"Not all classes were read ({sizes}), so no figure on them is one of the whole data set."
+        info["note"] = f"{info['note']} {cut}" if "note" in info else cut
+    shape = (3, image_size, image_size)
+    return Contents(
+        images=decoded([picture for _, _, own in kept for picture in own], shape, survey.mend),
+        labels=[index for index, (_, _, own) in enumerate(kept) for _ in own],
+        image_shape=shape,
+        class_names=[label for _, label, _ in kept],
+        splits=splits,
+        info=info,
+    )
+
+
+def decoded(pictures: Sequence[Picture], shape: tuple[int, int, int], mend: str) -> Iterator[Pixels]:
+    """The pictures in order, uint8 [C, H, W], decoded in threads: Pillow frees the interpreter meanwhile."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for first in range(0, len(pictures), AT_ONCE):
+            yield from pool.map(lambda picture: decode(picture, shape, mend), pictures[first : first + AT_ONCE])
+
+
+def decode(picture: Picture, image_shape: tuple[int, int, int], mend: str) -> Pixels:
+    """A picture upright, resized to fill `image_shape` (C, H, W), its overhang cropped, as uint8 [C, H, W].
+
+    C is 1 (grey) or 3 (RGB); what is transparent becomes white.  Raises HandfulError naming a picture that
+    cannot be decoded, one of more than 179 million pixels among them (Pillow's guard against decompression
+    bombs).
+    """
+    channels, height, width = image_shape
+    try:
+        with opened(picture.content()) as image:
+            # A much larger JPEG is decoded at a half to an eighth of its size, well above what is asked.
+            image.draft("RGB", (2 * max(width, height),) * 2)
+            fitted = plain(image).convert("L" if channels == 1 else "RGB")
+            fitted = ImageOps.fit(fitted, (width, height), Image.Resampling.BICUBIC)
+            pixels = np.asarray(fitted).reshape(height, width, channels)
+    except Exception as error:  # Pillow's decoders and zipfile raise nearly anything for damaged bytes
+        raise unreadable(picture, error, mend) from error
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def unreadable(picture: Picture, error: Exception, mend: str) -> HandfulError:
+    """The error for a picture that cannot be decoded."""
+    return HandfulError(f"{picture.name} is no readable picture ({str(error) or type(error).__name__}); {mend}.")
+
+
+def opened(content: bytes | Pixels) -> Image.Image:
+    """A picture from the bytes of its file, or from its pixels [H, W, C]."""
+    if isinstance(content, bytes):
+        return Image.open(io.BytesIO(content))
+    return Image.fromarray(content[..., 0] if content.shape[-1] == 1 else content)
+
+
+def plain(image: Image.Image) -> Image.Image:
+    """A picture turned as its EXIF orientation says, of eight bits, and with nothing transparent."""
+    return on_white(eight_bit(ImageOps.exif_transpose(image)))
+
+
+def eight_bit(image: Image.Image) -> Image.Image:
+    """A 16-bit grey picture by its upper byte (Pillow would clip it); others as they are."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray(np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8))
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """A picture with transparency laid on white paper; others as they are."""
+    if "transparency" not in image.info and image.mode not in ("RGBA", "LA", "PA", "RGBa", "La"):
+        return image
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+
+
+def archive_members(path: Path, way_out: str) -> dict[str, Callable[[], bytes]]:
+    """Name -> content of each file of a zip archive, which stays open as long as one of them is kept.
+
+    Raises HandfulError with the `way_out`: it is missing, or no whole archive.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except FileNotFoundError as error:
+        raise HandfulError(f"{path} is missing; {way_out}.") from error
+    except (zipfile.BadZipFile, OSError) as error:
+        raise HandfulError(f"{path} is no whole zip archive ({error}); {way_out}.") from error
+    return {name: partial(archive.read, name) for name in archive.namelist() if not name.endswith("/")}
+
+
+def miscounts(
+    pictures: Sequence[Picture], classes: Mapping[str, int], images: int | None, where: Path, way_out: str
+) -> list[str]:
+    """A sentence for each split that has another number of classes, and each class of another number of images."""
+    counts: dict[str, dict[str, int]] = {part: defaultdict(int) for part in classes}
+    for picture in pictures:
+        counts[picture.split][picture.label] += 1
+    problems = [
+        f"The {part} split of {where} has {len(own)} classes, {classes[part]} expected; {way_out}."
+        for part, own in counts.items()
+        if len(own) != classes[part]
+    ]
+    return problems + [
+        f"The class {label!r} of {where} has {count} pictures, {images} expected; {way_out}."
+        for own in counts.values()
+        for label, count in own.items()
+        if images not in (None, count)
+    ]
+
+
+def check_size(image_size: int) -> None:
+    """Refuse pictures without pixels."""
+    if image_size < 1:
+        raise HandfulError(f"image_size must be at least 1 pixel, not {image_size}.")

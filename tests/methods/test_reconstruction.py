@@ -63,7 +63,9 @@ def test_every_form_is_the_definition(form: Callable[..., Tensor], m: int, gated
 
 @every_form
 @pytest.mark.parametrize("shape", [(25, 64), (125, 640), (60, 20)])
-def test_float32_is_close_where_the_penalty_is_as_published(form: Callable[..., Tensor], shape: tuple[int, int]) -> None:
+def test_float32_is_close_where_the_penalty_is_as_published(
+    form: Callable[..., Tensor], shape: tuple[int, int]
+) -> None:
     """(F1) features are not negative, as after ReLU, and divided by sqrt(d)."""
     m, d = shape
     query, support = randn(1, 3, POSITIONS, d).relu() / d**0.5, randn(1, WAY, m, d, seed=1).relu() / d**0.5
@@ -250,7 +252,11 @@ def test_a_gate_is_weighted_least_squares() -> None:
 
 def test_a_factor_on_a_support_row_is_a_penalty_of_its_own() -> None:
     """(X1) w on row j: penalty / w^2 on its weight."""
-    query, support, factors = randn(POSITIONS, D), randn(4, D, seed=1), torch.tensor([1.0, 0.5, 2.0, 3.0], dtype=torch.float64)
+    query, support, factors = (
+        randn(POSITIONS, D),
+        randn(4, D, seed=1),
+        torch.tensor([1.0, 0.5, 2.0, 3.0], dtype=torch.float64),
+    )
     penalty = 0.3
     own = torch.diag(penalty / factors.square())
     weights = query @ support.T @ torch.linalg.inv(support @ support.T + own)

@@ -43,9 +43,9 @@ def ridge_factor(gram: Tensor, penalty: Tensor) -> Tensor:
     factors, failed = torch.linalg.cholesky_ex(matrices)
     if failed.any():
         if matrices.isfinite().all():
-            squares = float(gram.diagonal(dim1=-2, dim2=-1).sum(-1).max())
+            squares = gram.diagonal(dim1=-2, dim2=-1).sum(-1).max().item()
             raise HandfulError(
-                f"A ridge penalty of {float(penalty.min()):.1e} is lost in {str(gram.dtype).removeprefix('torch.')} "
+                f"A ridge penalty of {penalty.min().item():.1e} is lost in {str(gram.dtype).removeprefix('torch.')} "
                 f"beside features whose squares add up to {squares:.1e}; raise the penalty or divide the features."
             )
         factors = factors * torch.nan

@@ -45,7 +45,7 @@ def distances(
     and for `closed` with a rho of 2 or more, where `auto` takes `direct`.
     """
     if form == "auto":
-        form = fastest(query.shape[1] * query.shape[2], *support.shape[2:], rho=float(rho))
+        form = fastest(query.shape[1] * query.shape[2], *support.shape[2:], rho=rho.item())
     if form == "direct":
         return direct(query, support, penalty, rho, gate)
     if form == "woodbury":
@@ -88,7 +88,7 @@ def closed(query: Tensor, support: Tensor, penalty: Tensor, rho: Tensor, gate: T
     """The distances by |q|^2 - rho |V q|^2."""
     if rho >= MOST_RHO:
         raise HandfulError(
-            f"rho is {float(rho):.3g}, but the closed form of the distance needs less than {MOST_RHO}, beyond which a "
+            f"rho is {rho.item():.3g}, but the closed form of the distance needs less than {MOST_RHO}, beyond which a "
             "perfect reconstruction is farther from its query than none; use the form direct or auto."
         )
     gated = _gated(support, gate)

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from handful.errors import HandfulError
 from handful.methods.grouping import membership
 from handful.methods.linear_algebra import full_precision, ridge_factor
 
@@ -29,11 +30,14 @@ class RidgeHead(nn.Module):
     """Logits of queries by ridge regression on the supports, for any ways and shots.
 
     penalty: 50 in the published code; learn_penalty: go on from it, as the paper has it; scale: what the learned scale
-    starts from, published as 1e-4 for mini-ImageNet and 10 for Omniglot and CIFAR.
+    starts from, published as 1e-4 for mini-ImageNet and 10 for Omniglot and CIFAR.  Raises HandfulError for a penalty
+    that is not above 0.
     """
 
     def __init__(self, *, penalty: float = 50.0, learn_penalty: bool = False, scale: float = 1.0) -> None:
         super().__init__()
+        if penalty <= 0:
+            raise HandfulError(f"The ridge penalty is {penalty}, but it has to be above 0; the published one is 50.")
         self.log_penalty = nn.Parameter(torch.tensor(math.log(penalty)), requires_grad=learn_penalty)
         self.scale = nn.Parameter(torch.tensor(scale))
         self.offset = nn.Parameter(torch.zeros(()))

@@ -1,0 +1,66 @@
+"""GLoFA's masks on FRN: each class weighs the channels in which it reconstructs.
+
+FRN (`frn`) compares sets of d-channel descriptors; a gate g_n [d] from GLoFA's set functions (`glofa`) multiplies the
+channels of S_n and of the queries that are compared with class n, which makes the reconstruction a weighted one:
+
+    W = argmin |(Q - W S_n) diag(g_n)|^2 + penalty |W|^2
+
+    supports:  x = mean of a support's r descriptors [d], for the set functions alone
+    gate:      g_n = (1 + m_global) ⊙ (1 + a_task m_task) ⊙ (1 + a_class m_n),   scaled to sum of squares d
+    logits:    those of FRN with S_n ⊙ g_n and Q ⊙ g_n
+
+m_global [d] is a parameter that all tasks share.  Without the scaling a class with large masks would be far from
+everything: a constant c in a gate is a distance times c^2 at a penalty divided by c^2.  Masks that are constant, or
+weightless (a = 0), leave FRN.  The gates are folded into FRN's operators, so that queries are never copied for a class.
+
+`spatial` is the other reading, a mask for every position: gates [r, d] from the supports' descriptors at that position
+alone.  It ties what is where in a support to what is where in a query, which FRN leaves free.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from handful.methods.frn import FRNHead
+from handful.methods.glofa import Gates
+from handful.methods.grouping import by_class
+
+
+class GLoFAFRNHead(nn.Module):
+    """Logits of queries from feature maps, by FRN under GLoFA's gates.
+
+    gates: those of d channels, best with means and softplus, so that they do not depend on shots and none starts dead;
+    spatial: a gate for each position, with the queries copied for each class.
+    """
+
+    def __init__(self, frn: FRNHead, gates: Gates, d: int, *, spatial: bool = False) -> None:
+        super().__init__()
+        self.frn = frn
+        self.gates = gates
+        self.spatial = spatial
+        self.global_mask = nn.Parameter(torch.zeros(d))
+
+    def forward(self, support: Tensor, labels: Tensor, query: Tensor, way: int) -> Tensor:
+        """Maps of supports [B, S, r, d] with labels [B, S], and of queries [B, Q, r, d] -> logits [B, Q, N]."""
+        if not self.spatial:
+            gate = self.scaled(self.gates(support.mean(2), labels, way).unsqueeze(2)).squeeze(2)
+            return self.frn(support, labels, query, way, gate)
+        positions = support.shape[2]
+        at_each = self.gates(support.transpose(1, 2).flatten(0, 1), labels.repeat_interleave(positions, 0), way)
+        gate = self.scaled(at_each.unflatten(0, (-1, positions)).transpose(1, 2))  # [B, N, r, d]
+        grouped, counts = by_class(support, labels, way)
+        # Each class of a task becomes a task of one class, with its own queries.
+        gated = (grouped * gate.unsqueeze(2)).flatten(0, 1).unsqueeze(1)
+        queries = (query.unsqueeze(1) * gate.unsqueeze(2)).flatten(0, 1)
+        logits = self.frn.logits(gated, counts.view(-1, 1), queries)
+        return logits.view(*counts.shape, -1).mT
+
+    def scaled(self, gate: Tensor) -> Tensor:
+        """With the global mask, and mean square 1 over positions and channels: [B, N, r, d]."""
+        gate = gate * (1 + self.global_mask)
+        return gate / gate.square().mean((2, 3), keepdim=True).sqrt()
+
+    def auxiliary(self, support: Tensor, labels: Tensor, way: int) -> Tensor:
+        """That of FRN, of the supports without gates."""
+        return self.frn.auxiliary(support, labels, way)

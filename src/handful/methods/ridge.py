@@ -1,0 +1,66 @@
+"""R2-D2: a linear head that solves ridge regression on the support set.
+
+Bertinetto, Henriques, Torr, Vedaldi: Meta-Learning with Differentiable Closed-Form Solvers, ICLR 2019,
+arXiv 1805.08136.
+
+X [n, e+1] are the supports' features with a column of ones, Y [n, N] their classes, one-hot:
+
+    weights:  W = argmin |X W - Y|^2 / n + penalty |W|^2
+                = X^T (X X^T + n penalty I_n)^-1 Y = (X^T X + n penalty I_{e+1})^-1 X^T Y
+    logits:   scale [q; 1] W + offset
+
+The first form of W costs n^3 and the second e^3; the smaller is taken.  The bias is penalised like the weights.  The
+published code divides X and Y by sqrt(n), which is the mean in the first line.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from handful.errors import HandfulError
+from handful.methods.grouping import membership
+from handful.methods.linear_algebra import full_precision, ridge_factor
+
+
+class RidgeHead(nn.Module):
+    """Logits of queries by ridge regression on the supports, for any ways and shots.
+
+    penalty: 50 in the published code; learn_penalty: go on from it, as the paper has it; scale: what the learned scale
+    starts from, published as 1e-4 for mini-ImageNet and 10 for Omniglot and CIFAR.  Raises HandfulError for a penalty
+    that is not above 0.
+    """
+
+    def __init__(self, *, penalty: float = 50.0, learn_penalty: bool = False, scale: float = 1.0) -> None:
+        super().__init__()
+        if penalty <= 0:
+            raise HandfulError(f"The ridge penalty is {penalty}, but it has to be above 0; the published one is 50.")
+        self.log_penalty = nn.Parameter(torch.tensor(math.log(penalty)), requires_grad=learn_penalty)
+        self.scale = nn.Parameter(torch.tensor(scale))
+        self.offset = nn.Parameter(torch.zeros(()))
+
+    def forward(self, support: Tensor, labels: Tensor, query: Tensor, way: int) -> Tensor:
+        """Supports [B, S, ...] with labels [B, S], queries [B, Q, ...] -> logits [B, Q, N]; maps are flattened."""
+        targets = membership(labels, way).to(self.scale.dtype)
+        weights = ridge_weights(_with_ones(support), targets, self.log_penalty.exp())
+        return self.scale * (_with_ones(query).to(weights.dtype) @ weights) + self.offset
+
+
+@full_precision
+def ridge_weights(x: Tensor, y: Tensor, penalty: Tensor) -> Tensor:
+    """argmin |x W - y|^2 / n + penalty |W|^2: x [B, n, e], y [B, n, N], penalty a number -> [B, e, N].
+
+    Raises HandfulError if the penalty is lost in rounding.
+    """
+    n, e = x.shape[1:]
+    if n <= e:
+        return x.mT @ torch.cholesky_solve(y, ridge_factor(x @ x.mT, n * penalty))
+    return torch.cholesky_solve(x.mT @ y, ridge_factor(x.mT @ x, n * penalty))
+
+
+def _with_ones(features: Tensor) -> Tensor:
+    """[B, n, ...] -> [B, n, e + 1]."""
+    return F.pad(features.flatten(2), (0, 1), value=1.0)

@@ -18,8 +18,12 @@ from handful.episodes import Episode, EpisodeSampler
 from handful.errors import HandfulError
 from handful.evaluation import evaluate_method
 from handful.methods import (
+    FRN,
+    R2D2,
     Baseline,
     BaselinePlusPlus,
+    GLoFA,
+    GLoFAFRN,
     MatchingNet,
     MetaBaseline,
     Metric,
@@ -46,6 +50,11 @@ METHODS: list[Callable[[nn.Module], Metric]] = [
     SimpleShot,
     Baseline,
     BaselinePlusPlus,
+    FRN,
+    GLoFA,
+    GLoFAFRN,
+    lambda backbone: GLoFAFRN(backbone, spatial=True),
+    R2D2,
 ]
 
 

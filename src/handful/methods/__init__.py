@@ -2,6 +2,9 @@
 
 from handful.methods.anil import ANIL
 from handful.methods.baseline import Baseline, BaselinePlusPlus
+from handful.methods.frn import FRN
+from handful.methods.glofa import GLoFA
+from handful.methods.glofa_frn import GLoFAFRN
 from handful.methods.gradient_based import GradientBased
 from handful.methods.maml import MAML
 from handful.methods.maml_plus_plus import MAMLPlusPlus
@@ -14,15 +17,20 @@ from handful.methods.proto_maml import ProtoMAML
 from handful.methods.protonet import MetaBaseline, ProtoNet
 from handful.methods.relation import RelationNet
 from handful.methods.reptile import Reptile
+from handful.methods.ridge import R2D2
 from handful.methods.simpleshot import SimpleShot
 from handful.registry import METHODS
 
 __all__ = [
     "ANIL",
+    "FRN",
     "MAML",
     "METHODS",
+    "R2D2",
     "Baseline",
     "BaselinePlusPlus",
+    "GLoFA",
+    "GLoFAFRN",
     "GradientBased",
     "MAMLPlusPlus",
     "MatchingNet",

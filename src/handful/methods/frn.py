@@ -26,7 +26,9 @@ from torch import Tensor, nn
 
 from handful.methods.grouping import by_class
 from handful.methods.linear_algebra import full_precision
+from handful.methods.metric import Metric
 from handful.methods.reconstruction import Form, distances
+from handful.registry import METHODS, part
 
 Auxiliary = Literal["official", "mean", "off"]
 FLOOR = 1e-6  # of the penalty, which alpha could otherwise take to 0
@@ -91,6 +93,12 @@ class FRNHead(nn.Module):
             shares = cosines / max(way * (way - 1) / 2, 1)
         return self.auxiliary_weight * shares.mean()
 
+    def class_matrix(self, classes: int, r: int, d: int) -> FRNClassMatrix:
+        """The head of pre-training, whose scale is this one's."""
+        matrix = FRNClassMatrix(classes, r, d, form=self.form, divide=self.divide)
+        matrix.scale = self.scale
+        return matrix
+
 
 class FRNClassMatrix(nn.Module):
     """The head of pre-training: a learned matrix of r descriptors for each training class, N(0, 1) at first.
@@ -113,6 +121,20 @@ class FRNClassMatrix(nn.Module):
         one = self.matrices.new_ones(())
         found = distances(features.unsqueeze(0), self.matrices.unsqueeze(0), penalty, one, form=self.form)
         return -self.scale / (d if self.divide else 1) * found.squeeze(0)
+
+
+@part(METHODS, "frn")
+def FRN(
+    backbone: nn.Module,
+    *,
+    form: Form = "auto",
+    divide: bool = True,
+    auxiliary: Auxiliary = "official",
+    auxiliary_weight: float = 0.03,
+) -> Metric:
+    """FRN over a backbone with feature maps; options as those of `FRNHead`."""
+    head = FRNHead(form=form, divide=divide, auxiliary_loss=auxiliary, auxiliary_weight=auxiliary_weight)
+    return Metric(backbone, head, maps=True)
 
 
 @full_precision

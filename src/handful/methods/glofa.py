@@ -28,7 +28,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from handful.methods.gradient_based import features_of
 from handful.methods.grouping import membership
+from handful.methods.metric import Metric
+from handful.registry import METHODS, part
 
 Aggregation = Literal["sum", "mean"]
 Activation = Literal["relu", "softplus"]
@@ -104,3 +107,18 @@ class GLoFAHead(nn.Module):
         if self.normalize_query:
             logits = logits / (query.square() @ gate.square().mT).sqrt().clamp_min(1e-12)
         return logits / self.temperature
+
+
+@part(METHODS, "glofa")
+def GLoFA(
+    backbone: nn.Module,
+    *,
+    delta: float = 1.0,
+    aggregation: Aggregation = "sum",
+    activation: Activation = "relu",
+    temperature: float = 1.0,
+    normalize_query: bool = False,
+) -> Metric:
+    """GLoFA over pooled features; options as those of `Gates` and `GLoFAHead`, the defaults as published."""
+    gates = Gates(features_of(backbone), delta=delta, aggregation=aggregation, activation=activation)
+    return Metric(backbone, GLoFAHead(gates, temperature=temperature, normalize_query=normalize_query))

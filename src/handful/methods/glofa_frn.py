@@ -22,9 +22,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from handful.methods.frn import FRNHead
-from handful.methods.glofa import Gates
+from handful.methods.frn import Auxiliary, FRNClassMatrix, FRNHead
+from handful.methods.glofa import Activation, Aggregation, Gates
 from handful.methods.grouping import by_class
+from handful.methods.metric import Metric
+from handful.methods.reconstruction import Form
+from handful.registry import METHODS, part
 
 
 class GLoFAFRNHead(nn.Module):
@@ -61,6 +64,30 @@ class GLoFAFRNHead(nn.Module):
         gate = gate * (1 + self.global_mask)
         return gate / gate.square().mean((2, 3), keepdim=True).sqrt()
 
+    def class_matrix(self, classes: int, r: int, d: int) -> FRNClassMatrix:
+        """Pre-training is that of FRN, without gates."""
+        return self.frn.class_matrix(classes, r, d)
+
     def auxiliary(self, support: Tensor, labels: Tensor, way: int) -> Tensor:
         """That of FRN, of the supports without gates."""
         return self.frn.auxiliary(support, labels, way)
+
+
+@part(METHODS, "glofa-frn")
+def GLoFAFRN(
+    backbone: nn.Module,
+    *,
+    form: Form = "auto",
+    divide: bool = True,
+    auxiliary: Auxiliary = "official",
+    auxiliary_weight: float = 0.03,
+    delta: float = 1.0,
+    aggregation: Aggregation = "mean",
+    activation: Activation = "softplus",
+    spatial: bool = False,
+) -> Metric:
+    """FRN under GLoFA's gates; options as those of `FRNHead`, `Gates` and `GLoFAFRNHead`."""
+    channels = getattr(backbone, "map_shape", (1,))[0]
+    frn = FRNHead(form=form, divide=divide, auxiliary_loss=auxiliary, auxiliary_weight=auxiliary_weight)
+    gates = Gates(channels, delta=delta, aggregation=aggregation, activation=activation)
+    return Metric(backbone, GLoFAFRNHead(frn, gates, channels, spatial=spatial), maps=True)

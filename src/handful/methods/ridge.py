@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from handful.errors import HandfulError
 from handful.methods.grouping import membership
 from handful.methods.linear_algebra import full_precision, ridge_factor
+from handful.methods.metric import Metric
+from handful.registry import METHODS, part
 
 
 class RidgeHead(nn.Module):
@@ -47,6 +49,12 @@ class RidgeHead(nn.Module):
         targets = membership(labels, way).to(self.scale.dtype)
         weights = ridge_weights(_with_ones(support), targets, self.log_penalty.exp())
         return self.scale * (_with_ones(query).to(weights.dtype) @ weights) + self.offset
+
+
+@part(METHODS, "r2d2")
+def R2D2(backbone: nn.Module, *, penalty: float = 50.0, learn_penalty: bool = False, scale: float = 1.0) -> Metric:
+    """R2-D2 over any backbone; options as those of `RidgeHead`."""
+    return Metric(backbone, RidgeHead(penalty=penalty, learn_penalty=learn_penalty, scale=scale))
 
 
 @full_precision

@@ -7,8 +7,11 @@ ends in a feature map also gives that, before it is pooled or flattened: `maps(i
 """
 
 from handful.backbones.conv4 import Conv4 as conv4
+from handful.backbones.efficientnet_lite0 import EfficientNetLite0 as efficientnet_lite0
 from handful.backbones.mlp import MLP as mlp
 from handful.backbones.resnet12 import ResNet12 as resnet12
+from handful.backbones.resnet18 import ResNet18 as resnet18
+from handful.backbones.weights import weights_to_follow
 from handful.registry import BACKBONES
 
-__all__ = ["BACKBONES", "conv4", "mlp", "resnet12"]
+__all__ = ["BACKBONES", "conv4", "efficientnet_lite0", "mlp", "resnet12", "resnet18", "weights_to_follow"]

@@ -26,6 +26,7 @@ class EmbeddedTasks:
 
     def __init__(self, method: Metric, sampler: EpisodeSampler, tasks: int, chunk: int) -> None:
         self.method, self.sampler, self.tasks, self.chunk = method, sampler, tasks, chunk
+        self.embed = method.embedder()
         self.stop = 0  # the tasks before it have their features at hand
         self.ids: NDArray[np.int64] = np.empty(0, np.int64)
         self.features = torch.empty(0)
@@ -50,13 +51,8 @@ class EmbeddedTasks:
             if len(self.ids) <= budget or chunks == 1:
                 break
             chunks = -(-chunks // 2)
-        with evaluating(self.method.network), torch.no_grad():
-            self.features = torch.cat(
-                [
-                    self.method.embed(self.sampler.split.fetch(part, self.method.device).float().div_(255))
-                    for part in np.array_split(self.ids, -(-len(self.ids) // IMAGES))
-                ]
-            )
+        parts = np.array_split(self.ids, -(-len(self.ids) // IMAGES))
+        self.features = torch.cat([self.embed(self.sampler.split.fetch(part)) for part in parts])
 
     def _rows(self, ids: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(np.searchsorted(self.ids, ids)).to(self.features.device)

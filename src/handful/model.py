@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
-from handful.backbones import BACKBONES
+from handful.backbones import BACKBONES, weights_to_follow
 from handful.data import class_folders, list_images, load_image
 from handful.data.store import new_folder
 from handful.errors import HandfulError
@@ -133,7 +133,8 @@ class Model:
         shape = card.preprocessing
         if backbone is None:
             input_shape = (shape.channels, shape.height, shape.width)
-            backbone = build("backbone", BACKBONES, card.backbone, input_shape=input_shape)
+            with weights_to_follow():
+                backbone = build("backbone", BACKBONES, card.backbone, input_shape=input_shape)
         method = build("method", METHODS, card.method, backbone=backbone)
         network = method.unfitted(list(card.support.values()))
         tensors, _ = read_tensors(folder / "model.safetensors")

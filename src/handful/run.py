@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from handful.backbones import BACKBONES
+from handful.backbones import BACKBONES, weights_to_follow
 from handful.data import Data, load
 from handful.errors import HandfulError
 from handful.files import read_tensors, write_tensors
@@ -54,7 +54,8 @@ class Run:
         data = open_data(recipe.data.model_copy(update={"root": data_root} if data_root else {}))
         check_split(folder, data)
         if backbone is None:
-            backbone = build("backbone", BACKBONES, recipe.backbone.spec(), input_shape=data.input_shape)
+            with weights_to_follow():
+                backbone = build("backbone", BACKBONES, recipe.backbone.spec(), input_shape=data.input_shape)
         method = build("method", METHODS, recipe.method.spec(), backbone=backbone)
         method.problem = problem_of(data)
         method.attach_head(method.problem.outputs(recipe.train.way))

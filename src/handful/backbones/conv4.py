@@ -8,28 +8,29 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from handful.backbones.images import Pooling, image_shape, pool, pooled_length
 from handful.errors import HandfulError
 from handful.registry import BACKBONES, part
 
 Downsample = Literal["pool", "stride"]
-Pooling = Literal["mean", "flatten"]
 Norm = Literal["batch", "group"]
 GROUPS = 8  # of channels that group norm normalises together, or the most that divide the channels
 
 
 @part(BACKBONES, "conv4")
 class Conv4(nn.Module):
-    """images [n, C, H, W] -> features [n, out_features].
+    """Conv-4: images [n, C, H, W] -> features [n, out_features]; 0.1 million parameters with 64 channels.
 
     downsample: `pool` halves by max-pooling after each block (mini-ImageNet, ProtoNet), `stride` by convolution
     stride 2 (MAML on Omniglot).  pooling: `mean` averages the last map over its positions (MAML on Omniglot),
     `flatten` keeps them.  norm: `batch`, or `group` norm, which looks at one image alone, so that predictions never
     depend on batch mates and there is nothing to choose in `norm_stats`.  Initialised as in MAML: Xavier-uniform
     convolutions, zero biases.
+
+    maps: [n, 3, 84, 84] -> [n, 64, 5, 5].
     """
 
     def __init__(
@@ -41,11 +42,7 @@ class Conv4(nn.Module):
         norm: Norm = "batch",
     ) -> None:
         super().__init__()
-        if len(input_shape) != 3:
-            raise HandfulError(
-                f"Conv-4 takes images [channels, height, width], not inputs {list(input_shape)}; use the backbone mlp."
-            )
-        in_channels, height, width = input_shape
+        in_channels, height, width = image_shape("Conv-4", input_shape)
         if downsample == "pool" and min(height, width) < 16:
             raise HandfulError(
                 "Conv-4 halves its input four times by pooling, so images need at least 16x16 pixels, "
@@ -63,15 +60,20 @@ class Conv4(nn.Module):
                 blocks.append(nn.MaxPool2d(2))
             height, width = (-(-height // 2), -(-width // 2)) if downsample == "stride" else (height // 2, width // 2)
         self.blocks = nn.Sequential(*blocks)
-        self.pooling = pooling
+        self.pooling: Pooling = pooling
         self.input_shape = input_shape
-        self.out_features = channels * (1 if pooling == "mean" else height * width)
+        self.map_shape = (channels, height, width)
+        self.out_features = pooled_length(self.map_shape, pooling)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
+    def maps(self, images: Tensor) -> Tensor:
+        """[n, C, H, W] in [0, 1] -> [n, *map_shape]."""
+        maps: Tensor = self.blocks(images)
+        return maps
+
     def forward(self, images: Tensor) -> Tensor:
         """[n, C, H, W] in [0, 1] -> [n, out_features]."""
-        maps: Tensor = self.blocks(images)
-        return maps.mean((2, 3)) if self.pooling == "mean" else torch.flatten(maps, 1)
+        return pool(self.maps(images), self.pooling)

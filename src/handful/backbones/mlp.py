@@ -19,7 +19,7 @@ from handful.registry import BACKBONES, part
 
 @part(BACKBONES, "mlp")
 class MLP(nn.Module):
-    """Inputs [n, ...] -> features [n, out_features]: linear layers, each with a ReLU after it.
+    """Multi-layer perceptron: inputs [n, ...] -> features [n, out_features]: linear layers, each with a ReLU after it.
 
     hidden: the width of each layer; none at all hands the inputs on, and the model is its linear head.
     """

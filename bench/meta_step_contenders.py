@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from handful.backbones.conv4 import Conv4, Downsample, Pooling
+from handful.backbones.conv4 import Conv4, Downsample
+from handful.backbones.images import Pooling
 from handful.episodes import Episode
 from handful.methods import MAML
 

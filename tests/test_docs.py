@@ -21,6 +21,7 @@ from tests.conftest import SIZE, drawing, pattern
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")])
 METHOD_PAGES = sorted((ROOT / "docs" / "methods").glob("*.md"))
+RUNNING_PAGES = [*METHOD_PAGES, ROOT / "docs" / "pretraining.md"]
 
 
 def blocks(language: str, pages: list[Path]) -> list[Any]:
@@ -88,32 +89,35 @@ def test_code_compiles(text: str) -> None:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
-    """32 classes of 16 pictures [1, 16, 16]: as many classes and pictures as the pages' snippets ask for."""
+    """100 classes of 16 pictures [1, 16, 16]: as many classes and pictures as the pages' snippets ask for."""
     rng = np.random.default_rng(0)
     contents = Contents(
-        images=iter([drawing(base, rng)[None] for base in (pattern(rng) for _ in range(32)) for _ in range(16)]),
-        labels=np.repeat(np.arange(32), 16).tolist(),
+        images=iter([drawing(base, rng)[None] for base in (pattern(rng) for _ in range(100)) for _ in range(16)]),
+        labels=np.repeat(np.arange(100), 16).tolist(),
         image_shape=(1, SIZE, SIZE),
-        class_names=[f"pattern{i:02}" for i in range(32)],
-        splits={"train": range(6), "val": range(6, 12), "test": range(12, 32)},
+        class_names=[f"pattern{i:02}" for i in range(100)],
+        splits={"train": range(60), "val": range(60, 80), "test": range(80, 100)},
         info={"name": "patterns"},
     )
     return write_store(tmp_path_factory.mktemp("store") / "patterns", **contents._asdict())
 
 
-@pytest.mark.parametrize("text", blocks("python", METHOD_PAGES))
+@pytest.mark.parametrize("text", blocks("python", RUNNING_PAGES))
 def test_code_of_the_methods_runs(
     text: str, tiny: ImageStore, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On other data and for two steps, and otherwise as it stands."""
+    """On other data, for two steps of each stage, without evaluation and report at the end; otherwise as it stands."""
 
     def shortly(*args: Any, **settings: Any) -> hf.Run:
-        short = {"steps": 2, "tasks_per_step": 2, "validation_tasks": 2, "evaluate": {"tasks": 2}, "quiet": True}
-        return train(*args, **{**settings, **short})
+        short = {"steps": min(2, settings["steps"]), "tasks_per_step": 2, "validation_tasks": 2, "quiet": True}
+        stage = settings.get("pretrain") and {**settings["pretrain"], "steps": 2, "batch": 4, "validation_tasks": 2}
+        protocol = {**settings.get("evaluate", {}), "tasks": 2}
+        return train(*args, **{**settings, **short, "pretrain": stage, "evaluate": protocol})
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(hf.data, "load", lambda *args, **options: tiny)
     monkeypatch.setattr(hf, "train", shortly, raising=False)
+    monkeypatch.setattr("handful.training.conclude", lambda run, protocols, progress: [])
     for folder in sorted(pictures.iterdir())[:7]:
         shutil.copytree(folder, tmp_path / "seven" / folder.name)
     exec(text, {})

@@ -70,11 +70,6 @@ def test_what_is_wrong_is_said_in_one_sentence(change: str, message: str) -> Non
         parse(BASE, "a.yaml", [change]).resolved()
 
 
-def test_runs_of_before_say_whether_and_not_how_images_are_varied() -> None:
-    for said, means in (("true", "drawings"), ("false", "none"), ("photos", "photos")):
-        assert parse(BASE, "a.yaml", [f"train.augment={said}"]).train.augment == means
-
-
 def test_missing_key() -> None:
     with pytest.raises(HandfulError, match=r"a.yaml: the key 'data' is missing"):
         parse(BASE.replace("data: {name: glyphs}", ""), "a.yaml")
@@ -114,8 +109,9 @@ def test_a_shipped_recipe_can_be_built_and_takes_a_step(name: str) -> None:
     x = torch.rand(2, recipe.train.way, *shape)
     episode = Episode(x, y, x, y)
     optimizer = outer_optimizer(method, method.backbone, recipe.train)
-    method.train()(episode).loss.backward()
-    optimizer.step()
+    if recipe.train.steps:
+        method.train()(episode).loss.backward()
+        optimizer.step()
     for protocol in recipe.protocols():
         assert (
             method.predict(episode, min(protocol.inner_steps or method.inner_steps, 5), protocol.norm_stats)

@@ -162,7 +162,8 @@ def evaluate_method(
     inner_steps = method.inner_steps if protocol.inner_steps is None else protocol.inner_steps
     sampler = method.problem.sampler(split, protocol.way, protocol.shot, protocol.query, seed)
     method.attach_head(method.problem.outputs(protocol.way))
-    if embed_once and isinstance(method, Metric) and isinstance(sampler, EpisodeSampler):
+    plain = norm_stats == method.inductive and not inner_steps  # the path through `predict` refuses all else
+    if embed_once and plain and isinstance(method, Metric) and isinstance(sampler, EpisodeSampler):
         predict = EmbeddedTasks(method, sampler, protocol.tasks, TASKS_PER_CHUNK).predict
     else:
 

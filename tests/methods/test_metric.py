@@ -293,6 +293,9 @@ def test_what_a_metric_method_does_not_take(store: ImageStore) -> None:
         ready.predict(episode, inner_steps=3)
     with pytest.raises(HandfulError, match="norm_stats is 'batch', but this method uses running statistics"):
         ready.predict(episode, norm_stats="batch")
+    for protocol in ({"inner_steps": 3}, {"norm_stats": "batch"}):
+        with pytest.raises(HandfulError, match="but this method"):
+            evaluate_method(ready, store.test, Protocol(way=3, shot=1, query=2, tasks=2, **protocol))
     flat = nn.Sequential(nn.Flatten(), nn.Linear(256, 4))
     flat.out_features = 4  # type: ignore[assignment]
     with pytest.raises(HandfulError, match="compares feature maps, and the backbone Sequential has none"):

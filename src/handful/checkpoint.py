@@ -21,7 +21,12 @@ from handful.files import read_tensors, write_tensors, write_text
 from handful.recipe import Recipe
 from handful.run import METRICS, WRITTEN, Run, is_run
 
-NO_MATTER = ("data.root", "pretrain.workers", "train.workers", "train.memory_gib")  # keys that change no task and no gradient
+NO_MATTER = (
+    "data.root",
+    "pretrain.workers",
+    "train.workers",
+    "train.memory_gib",
+)  # keys that change no task and no gradient
 
 
 @dataclass

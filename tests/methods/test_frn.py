@@ -150,7 +150,7 @@ def test_official_auxiliary_loss() -> None:
     for b in range(TASKS):
         unit = rows[b] / rows[b].norm()
         losses.append(sum((unit[i] @ unit[j].T).square().sum() for i in range(WAY) for j in range(i)))
-    expected = 0.03 * sum(losses) / TASKS  # type: ignore[arg-type]
+    expected = 0.03 * sum(losses) / TASKS
     torch.testing.assert_close(head.auxiliary(support, labels, WAY), expected)
     torch.testing.assert_close(head.auxiliary(5 * support, labels, WAY), expected)
 

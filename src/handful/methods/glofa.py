@@ -101,12 +101,17 @@ class GLoFAHead(nn.Module):
 
     def forward(self, support: Tensor, labels: Tensor, query: Tensor, way: int) -> Tensor:
         """Supports [B, S, d] with labels [B, S], queries [B, Q, d] -> logits [B, Q, N]."""
-        gate = self.gates(support, labels, way)
-        sums = membership(labels, way).mT.to(support.dtype) @ support  # the length of a mean is lost anyway
-        logits = query @ (gate * F.normalize(sums * gate, dim=-1)).mT
-        if self.normalize_query:
-            logits = logits / (query.square() @ gate.square().mT).sqrt().clamp_min(1e-12)
+        prototypes = membership(labels, way).mT.to(support.dtype) @ support  # sums, for their length is lost anyway
+        logits = scores(query, prototypes, self.gates(support, labels, way), self.normalize_query)
         return logits / self.temperature
+
+
+def scores(query: Tensor, prototypes: Tensor, gate: Tensor, normalize_query: bool = False) -> Tensor:
+    """<q ⊙ g_n, normalize(p_n ⊙ g_n)>: query [B, Q, d], prototypes and gate [B, N, d] -> [B, Q, N]."""
+    found = query @ (gate * F.normalize(prototypes * gate, dim=-1)).mT
+    if normalize_query:
+        found = found / (query.square() @ gate.square().mT).sqrt().clamp_min(1e-12)
+    return found
 
 
 @part(METHODS, "glofa")

@@ -45,7 +45,8 @@ def distances(
     and for `closed` with a rho of 2 or more, where `auto` takes `direct`.
     """
     if form == "auto":
-        form = fastest(query.shape[1] * query.shape[2], *support.shape[2:], rho=rho.item())
+        (_, queries, positions, d), m = query.shape, support.shape[2]
+        form = fastest(queries * positions, m, d, rho.item())
     if form == "direct":
         return direct(query, support, penalty, rho, gate)
     if form == "woodbury":

@@ -130,6 +130,10 @@ def test_weights_of_another_size(run: Run, support: Path, tmp_path: Path) -> Non
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     card["classes"].append("extra")
     (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    with pytest.raises(HandfulError, match=r"card.json is damaged"):
+        Model.load(folder)
+    card["support"]["extra"] = 1
+    (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
     with pytest.raises(HandfulError, match=r"does not fit its card.json"):
         Model.load(folder)
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import nn
 
 from handful.backbones import BACKBONES, weights_to_follow
@@ -73,6 +73,12 @@ class Card(BaseModel):
     trained_on: str
     accuracy: dict[str, Any] | None = None
     """What such models reach on test tasks of their training data: mean, ci95, tasks, way, shot, task_hash, floors."""
+
+    @model_validator(mode="after")
+    def _every_class_has_its_support(self) -> Card:
+        if sorted(self.classes) != sorted(self.support):
+            raise ValueError("its classes are not those of its support")
+        return self
 
 
 @dataclass
@@ -136,7 +142,7 @@ class Model:
             with weights_to_follow():
                 backbone = build("backbone", BACKBONES, card.backbone, input_shape=input_shape)
         method = build("method", METHODS, card.method, backbone=backbone)
-        network = method.unfitted(list(card.support.values()))
+        network = method.unfitted([card.support[name] for name in card.classes])
         tensors, _ = read_tensors(folder / "model.safetensors")
         try:
             network.load_state_dict(tensors)

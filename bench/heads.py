@@ -2,7 +2,7 @@
 
     python bench/heads.py [--setting NAME]... [--seconds 60] [--threads 2] [--device cuda] [--json FILE]
 
-From given features to the loss, and back to features and parameters.  FRN as published makes a d x d matrix of each
+From given features to logits, and back to features and parameters.  FRN as published makes a d x d matrix of each
 class and multiplies every query with all of them, so that there are N copies of the queries ("published Woodbury"; by
 Cholesky here, since batched LU is wrong in some CPU builds of torch).  GLoFA as published scores every query under
 every class's mask against every prototype and keeps the diagonal.  All forms must agree in float64 before the clock
@@ -55,21 +55,18 @@ def published_frn(query: Tensor, support: Tensor, penalty: Tensor, rho: Tensor) 
 
 
 def published_glofa(support: Tensor, query: Tensor, task: Tensor, classes: Tensor, balance: Tensor) -> Tensor:
-    """One task: supports [N, K, d], queries [Q, d], masks [1, d] and [N, d], their balance [2] -> [Q, N]."""
-    way = len(support)
-    gated = support * (1 + task * balance[0]) * (1 + classes * balance[1]).unsqueeze(1)
-    prototypes = F.normalize(gated.mean(1), dim=1)
-    masked = query.unsqueeze(0).expand(way, -1, -1) * (1 + task * balance[0])
-    masked = masked * (1 + classes * balance[1]).unsqueeze(1)  # [N, Q, d]
-    every = torch.bmm(masked, prototypes.t().unsqueeze(0).expand(way, -1, -1))  # [N, Q, N]
-    own = torch.arange(way, device=every.device)
-    return every[own, :, own].t()
+    """Supports [B, N, K, d], queries [B, Q, d], masks [B, 1, d] and [B, N, d], balance [2, B, 1, 1] -> [B, Q, N]."""
+    way = support.shape[1]
+    of_task, of_class = 1 + task * balance[0], 1 + classes * balance[1]
+    prototypes = F.normalize((support * of_task.unsqueeze(1) * of_class.unsqueeze(2)).mean(2), dim=-1)
+    masked = query.unsqueeze(1).expand(-1, way, -1, -1) * of_task.unsqueeze(1) * of_class.unsqueeze(2)  # [B, N, Q, d]
+    every = masked @ prototypes.mT.unsqueeze(1)  # [B, N, Q, N]
+    return torch.diagonal(every, dim1=1, dim2=3)
 
 
 def folded_glofa(support: Tensor, query: Tensor, task: Tensor, classes: Tensor, balance: Tensor) -> Tensor:
     """The same by the head's own product."""
-    gate = (1 + balance[0] * task) * (1 + balance[1] * classes)
-    return scores(query.unsqueeze(0), support.sum(1).unsqueeze(0), gate.unsqueeze(0)).squeeze(0)
+    return scores(query, support.sum(2), (1 + balance[0] * task) * (1 + balance[1] * classes))
 
 
 FRN_FORMS: dict[str, Callable[..., Tensor]] = {
@@ -93,6 +90,7 @@ class FRN:
     d: int
     r: int = 25
     pretraining: bool = False
+    tasks: ClassVar = 1
     forms: ClassVar = FRN_FORMS
     ours: ClassVar = "auto"
     published: ClassVar = FRN_PUBLISHED
@@ -108,11 +106,10 @@ class FRN:
         return [value.to(device, dtype) for value in (*features, *torch.tensor([0.1, -0.1, 2.0]))]
 
     def logits(self, form: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Tensor:
-        """[Q, N]"""
+        """[1, Q, N]"""
         query, support, alpha, beta, scale = inputs
-        m, d = support.shape[2:]
-        penalty = (m / d * alpha.exp() + FLOOR).expand(1, len(support[0]))
-        return (-scale * form(query, support, penalty, beta.exp())).squeeze(0)
+        (_, way, m, d) = support.shape
+        return -scale * form(query, support, (m / d * alpha.exp() + FLOOR).expand(1, way), beta.exp())
 
     @property
     def needs(self) -> int:
@@ -129,6 +126,7 @@ class GLoFA:
     shot: int
     queries: int
     d: int
+    tasks: int = 1
     pretraining: ClassVar = False
     needs: ClassVar = 0
     forms: ClassVar = GLOFA_FORMS
@@ -136,16 +134,18 @@ class GLoFA:
     published: ClassVar = GLOFA_PUBLISHED
 
     def __str__(self) -> str:
-        return f"GLoFA, {self.way}-way {self.shot}-shot"
+        many = f", {self.tasks} tasks at once" if self.tasks > 1 else ""
+        return f"GLoFA, {self.way}-way {self.shot}-shot{many}"
 
     def inputs(self, device: str, dtype: torch.dtype, queries: int | None = None) -> list[Tensor]:
         """Supports, queries, the two masks and their balance."""
         generator = torch.Generator().manual_seed(0)
-        shapes = (self.way, self.shot, self.d), (queries or self.queries, self.d), (1, self.d), (self.way, self.d), (2,)
-        return [torch.rand(shape, generator=generator).to(device, dtype) for shape in shapes]
+        shapes = [(self.way, self.shot, self.d), (queries or self.queries, self.d), (1, self.d), (self.way, self.d)]
+        of_each = [torch.rand(self.tasks, *shape, generator=generator) for shape in shapes]
+        return [value.to(device, dtype) for value in (*of_each, torch.rand(2, self.tasks, 1, 1, generator=generator))]
 
     def logits(self, form: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Tensor:
-        """[Q, N]"""
+        """[B, Q, N]"""
         return form(*inputs)
 
 
@@ -164,6 +164,8 @@ SETTINGS: dict[str, Setting] = {
         FRN("pretraining-128", 64, 1, 128, 640, pretraining=True),
         GLoFA("glofa-5w5s", 5, 5, 75, 640),
         GLoFA("glofa-20w5s", 20, 5, 300, 640),
+        GLoFA("glofa-5w5s-8tasks", 5, 5, 75, 640, tasks=8),
+        GLoFA("glofa-20w5s-8tasks", 20, 5, 300, 640, tasks=8),
         FRN("tiny", 3, 2, 4, 8, r=4),  # for trying the script out
         GLoFA("glofa-tiny", 3, 2, 4, 8),
     )
@@ -217,14 +219,14 @@ def arguments() -> argparse.Namespace:
 
 
 def step(setting: Setting, form: Callable[..., Tensor], inputs: Sequence[Tensor], passes: Pass) -> list[Tensor]:
-    """Logits alone, or the gradients of the cross-entropy in all inputs."""
+    """Logits alone, or what they send back to all inputs along one direction."""
     if passes == "forward":
         with torch.no_grad():
             return [setting.logits(form, inputs)]
     leaves = [value.requires_grad_() for value in inputs]
     logits = setting.logits(form, leaves)
-    targets = torch.arange(len(logits), device=logits.device) % logits.shape[1]
-    return list(torch.autograd.grad(F.cross_entropy(logits, targets), leaves))
+    along = torch.linspace(-1, 1, logits.numel(), dtype=logits.dtype, device=logits.device).view_as(logits)
+    return list(torch.autograd.grad(logits, leaves, along))
 
 
 def disagreement(setting: Setting, device: str) -> tuple[float, str]:
@@ -296,7 +298,7 @@ def make_row(
         "setting": setting.name,
         "pass": passes,
         "form": form,
-        **{key: getattr(setting, key) for key in ("way", "shot", "queries", "d")},
+        **{key: getattr(setting, key) for key in ("tasks", "way", "shot", "queries", "d")},
         "unit": "s",
         "repeats": len(walls),
         "median": statistics.median(walls),

@@ -30,7 +30,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("setting", ["tiny", "glofa-tiny", "conv4-5w1s", "conv4-5w5s", "glofa-5w5s"])
+@pytest.mark.parametrize("setting", ["tiny", "glofa-tiny", "conv4-5w1s", "conv4-5w5s", "glofa-5w5s-8tasks"])
 def test_forms_compute_the_same(bench: ModuleType, setting: str) -> None:
     assert bench.disagreement(bench.SETTINGS[setting], "cpu")[0] < bench.TOLERANCE
 

@@ -107,7 +107,7 @@ class GLoFAHead(nn.Module):
 
 
 def scores(query: Tensor, prototypes: Tensor, gate: Tensor, normalize_query: bool = False) -> Tensor:
-    """<q ⊙ g_n, normalize(p_n ⊙ g_n)>: query [B, Q, d], prototypes and gate [B, N, d] -> [B, Q, N]."""
+    """<q ⊙ g_n, normalize(p_n ⊙ g_n)>: query [..., Q, d], prototypes, gate [..., N, d] -> [..., Q, N]."""
     found = query @ (gate * F.normalize(prototypes * gate, dim=-1)).mT
     if normalize_query:
         found = found / (query.square() @ gate.square().mT).sqrt().clamp_min(1e-12)

@@ -41,8 +41,9 @@ def distances(
     """Mean squared distance of each query's descriptors from their reconstructions, [B, Q, N].
 
     query [B, Q, r, d]; support [B, N, m, d], filled up with zero rows; penalty [B, N]; rho, a number; gate [B, N, d].
-    form: `auto` takes the one with the fewest operations.  Raises HandfulError if the penalty is lost in rounding,
-    and for `closed` with a rho of 2 or more, where `auto` takes `direct`.
+    form: `auto` takes the one with the fewest operations.  On a CPU many tasks are best given a few at a time, whose
+    products fit its cache.  Raises HandfulError if the penalty is lost in rounding, and for `closed` with a rho of 2
+    or more, where `auto` takes `direct`.
     """
     if form == "auto":
         (_, queries, positions, d), m = query.shape, support.shape[2]
@@ -81,7 +82,7 @@ def woodbury(query: Tensor, support: Tensor, penalty: Tensor, rho: Tensor, gate:
     gated = _gated(support, gate)
     inverse = ridge_inverse(gated.mT @ gated, penalty)
     eye = torch.eye(query.shape[-1], dtype=query.dtype, device=query.device)
-    residual = (1 - rho) * eye + rho * penalty[..., None, None] * inverse
+    residual = (1 - rho) * eye + rho * penalty[..., None, None] * inverse  # no difference of near equals, as I - rho H
     return _energy(query, _gated(residual, gate))
 
 

@@ -19,6 +19,7 @@ from handful.methods import Metric
 
 IMAGES = 128  # embedded at a time
 SHARE = 0.5  # of the free memory that features may take
+VALUES = 2**22  # of the query features that a head is given at a time: with more its products leave the cache
 
 
 class EmbeddedTasks:
@@ -36,9 +37,12 @@ class EmbeddedTasks:
         if stop > self.stop:
             self._embed(start)
         drawn = self.sampler.indices(start, stop)
-        support, query = (self.features[self._rows(ids.reshape(stop - start, -1))] for ids in drawn[1:])
+        support, query = (self._rows(ids.reshape(stop - start, -1)) for ids in drawn[1:])
+        together = max(1, VALUES // (query.shape[1] * self.features[0].numel()))
+        parts = zip(*(rows.split(together) for rows in (support, episode.support_y, query)))
         with evaluating(self.method.network), torch.no_grad():
-            return self.method.compare(support, episode.support_y, query)[None]
+            logits = [self.method.compare(self.features[s], labels, self.features[q]) for s, labels, q in parts]
+        return torch.cat(logits)[None]
 
     def _embed(self, start: int) -> None:
         """The features of all remaining tasks, or of as many as the memory holds."""

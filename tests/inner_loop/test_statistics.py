@@ -16,7 +16,8 @@ from handful.data.store import ImageStore
 from handful.errors import HandfulError
 from handful.evaluation import evaluate_method
 from handful.inner_loop import PerStepNorm, TaskForward
-from handful.inner_loop.statistics import moments
+from handful.inner_loop.fast_ops import FastOps
+from handful.inner_loop.statistics import BatchNormStatistics, moments
 from handful.methods import MAML, GradientBased, MAMLPlusPlus
 from handful.recipe import Protocol
 from tests.methods.family import LR, TASKS, WAY, Smooth, Unfoldable, episode, group_norm, made
@@ -96,6 +97,31 @@ def test_training_shows_a_row_its_own_steps_passes_once_each(backprop: str) -> N
     before = buffer(norms, "mean0").clone()
     method.predict(batch)
     assert torch.equal(buffer(norms, "mean0"), before)  # evaluation shows it nothing
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("given", [False, True])
+def test_moments_are_seen_on_the_way(fast: bool, given: bool) -> None:
+    """Observing changes no output and no gradient, be it that a batch is normalised by its own or by given moments."""
+    torch.manual_seed(0)
+    norm, x = nn.BatchNorm2d(3).double(), torch.randn(4, 3, 2, 2, dtype=torch.float64, requires_grad=True)
+    handed = [(torch.randn(3, dtype=torch.float64), torch.rand(3, dtype=torch.float64) + 0.5)]
+    outcomes = []
+    for watch in (False, True):
+        statistics = BatchNormStatistics()
+        statistics.observed = [] if watch else None
+        if given:
+            statistics.give(handed)
+        with FastOps() if fast else torch.enable_grad(), statistics:
+            y = norm(x)
+        (gradient,) = torch.autograd.grad(y.pow(3).sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(gradient.pow(2).sum(), x)
+        outcomes.append((y, gradient, second))
+    for plain, watched in zip(*outcomes):
+        assert torch.allclose(plain, watched, rtol=1e-12)
+    assert statistics.observed is not None
+    for seen, expected in zip(statistics.observed[0], moments(x), strict=True):
+        assert torch.allclose(seen, expected, rtol=1e-12)
 
 
 def test_norms_for_every_step_need_batch_norm() -> None:

@@ -81,11 +81,22 @@ class _ConvBackward(torch.autograd.Function):
 
 
 class _BatchNorm(torch.autograd.Function):
-    """Batch norm on the statistics of the batch: y = w (x - mean) / sqrt(var + eps) + b, per channel."""
+    """Batch norm on the statistics of the batch: y = w (x - mean) / sqrt(var + eps) + b, per channel.
+
+    running: buffers (mean, var) that move towards the batch's by `momentum`, or (None, None).
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor, eps: float) -> Tensor:
-        y, mean, inverse = torch.native_batch_norm(x, w, b, None, None, True, 0.0, eps)
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        w: Tensor,
+        b: Tensor,
+        running: tuple[Tensor | None, Tensor | None],
+        momentum: float,
+        eps: float,
+    ) -> Tensor:
+        y, mean, inverse = torch.native_batch_norm(x, w, b, *running, True, momentum, eps)
         ctx.eps = eps
         ctx.save_for_backward(x, w, mean, inverse)
         return y
@@ -94,11 +105,11 @@ class _BatchNorm(torch.autograd.Function):
     def backward(ctx: Any, gy: Tensor) -> tuple[Any, ...]:
         x, w, mean, inverse = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *_BatchNormBackward.apply(gy, x, w, mean, inverse, ctx.eps), None
+            return *_BatchNormBackward.apply(gy, x, w, mean, inverse, ctx.eps), None, None, None
         gx, gw, gb = torch.ops.aten.native_batch_norm_backward(
             gy, x, w, None, None, mean, inverse, True, ctx.eps, [True, True, True]
         )
-        return gx, gw, gb, None
+        return gx, gw, gb, None, None, None
 
 
 class _BatchNormBackward(torch.autograd.Function):
@@ -180,9 +191,9 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    if not training or running_mean is not None or weight is None or bias is None:
+    if not training or weight is None or bias is None:
         return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
-    return _BatchNorm.apply(x, weight, bias, eps)
+    return _BatchNorm.apply(x, weight, bias, (running_mean, running_var), momentum, eps)
 
 
 class FastOps(TorchFunctionMode):

@@ -94,6 +94,8 @@ class BatchNormStatistics(TorchFunctionMode):
         if self.recorded is not None:
             self.recorded.append(moments(x))
         if self.observed is not None:
+            if self._given is None and not self.running and not torch._C._functorch.maybe_current_level():
+                return self._observed(self.observed, x, weight, bias, eps)
             self.observed.append(moments(x.detach()))
         if self._given is not None:
             groups = x.shape[1]  # folded tasks are further channels
@@ -102,6 +104,15 @@ class BatchNormStatistics(TorchFunctionMode):
         if self.running:
             return F.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
         return F.batch_norm(x, None, None, weight, bias, True, momentum, eps)
+
+    @staticmethod
+    def _observed(seen: list[Moments], x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+        """Normalise by the batch, and take its moments from the same pass: as running ones that forget all before."""
+        mean, var = x.new_zeros(2, x.shape[1])
+        y = F.batch_norm(x, mean, var, weight, bias, True, 1.0, eps)
+        count = x.numel() // x.shape[1]
+        seen.append((mean, var * ((count - 1) / count)))
+        return y
 
 
 def normalise(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:

@@ -54,6 +54,7 @@ def MAMLPlusPlus(
     per_step_rates: bool = True,
     per_step_norm: bool = True,
     first_order_steps: Annotated[int, Field(ge=0)] = 0,
+    adapt: list[str] = [],  # noqa: B006 - shown as the default of a recipe key, never written
     norm_stats: NormStats = "batch",
     fast_ops: bool = True,
     backprop: Backprop = "auto",
@@ -71,6 +72,7 @@ def MAMLPlusPlus(
         optimizer=GradientDescent(inner_lr, "per_step" if per_step_rates else "fixed", inner_steps),
         inner_steps=inner_steps,
         objective=QueryLoss(AnnealedWeights(multi_step_epochs)),
+        adapted=adapt,
         first_order_steps=first_order_steps,
         norm_stats=norm_stats,
         per_step_norm=per_step_norm,

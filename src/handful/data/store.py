@@ -43,7 +43,7 @@ class ImageStore:
     images: uint8 [n, C, H, W], memory-mapped; labels: int64 [n] in ascending order; class_names: one a
     class; splits: split name -> class indices, pairwise disjoint; rotations: 1, or 4 to count every quarter
     turn of a class as a class of its own; digest: SHA-256 of the pixels and labels; info: where the data
-    came from.
+    came from, and `note`, if there is something that every result must say.
     """
 
     images: NDArray[np.uint8]
@@ -53,7 +53,9 @@ class ImageStore:
     digest: str
     info: Mapping[str, Any]
     rotations: int = 1
-    _resident: dict[torch.device, torch.Tensor | None] = field(default_factory=dict, init=False, repr=False)
+    _resident: dict[torch.device, torch.Tensor | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def name(self) -> str:

@@ -23,6 +23,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Data sets: what is known, what is in a folder, building a store.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
+LARGEST_SEED = 2**43 - 1  # as in recipes
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
@@ -104,7 +105,7 @@ def evaluate(
     shot: Annotated[int | None, typer.Option(min=1)] = None,
     query: Annotated[int | None, typer.Option(min=1, help="Queries a class.")] = None,
     tasks: Annotated[int | None, typer.Option(min=2)] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Draws the tasks.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="Draws the tasks.")] = None,
     inner_steps: Annotated[int | None, typer.Option(min=0)] = None,
     norm_stats: Annotated[
         str | None, typer.Option(help="Whose batch-norm statistics: batch, support, support+1, running or per_step.")
@@ -147,7 +148,9 @@ def compare(
     shot: Annotated[int | None, typer.Option(min=1)] = None,
     query: Annotated[int | None, typer.Option(min=1)] = None,
     tasks: Annotated[int | None, typer.Option(min=2)] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Draws the tasks; as in the first run's recipe.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=LARGEST_SEED, help="Draws the tasks; as in the first run's recipe.")
+    ] = None,
     inner_steps: Annotated[
         int | None, typer.Option(min=0, help="Inner steps of every run; as in its own recipe if not said.")
     ] = None,
@@ -339,7 +342,7 @@ def data_build(
     download: Annotated[bool, typer.Option("--download", help="Fetch the source first.")] = False,
     image_size: Annotated[int | None, typer.Option(min=1, help="Pixels of a side.")] = None,
     channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (colour), of a folder.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the class split of a folder.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Draws the class split of a folder.")] = 0,
     classes: Annotated[int | None, typer.Option(min=1, help="Only the first so many classes of each split.")] = None,
     split: Annotated[str | None, typer.Option(help="Which class split, of CUB: closerlook, frn, ...")] = None,
     cropped: Annotated[bool, typer.Option("--cropped", help="Cut pictures to their bounding box, of CUB.")] = False,

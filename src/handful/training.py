@@ -117,9 +117,6 @@ def main(
     settings, protocols = recipe.train, recipe.protocols()
     problem = method.problem = problem_of(data)
     tasks = problem.sampler(data.train, settings.way, settings.shot, settings.query, recipe.seed, settings.augment)
-    for protocol in protocols:  # refuse what cannot be evaluated before training for hours
-        for split in (data.val, data.test):
-            problem.sampler(split, protocol.way, protocol.shot, protocol.query)
     shape = getattr(method.backbone, "input_shape", data.input_shape)
     if tuple(shape) != data.input_shape:
         raise HandfulError(
@@ -132,31 +129,45 @@ def main(
             f"The method {recipe.method.name} learns nothing from episodes: set train.steps to 0, and give it a "
             "pretrain section."
         )
+    check_protocols(method, data, protocols, recipe.pretrain is not None)
 
-    claim(out, recipe, fresh)
-    if is_run(out):
-        check_split(out, data)
-    write_text(out / "recipe.yaml", recipe.to_yaml())
-    write_text(out / "environment.json", json.dumps({**environment(), "freed_memory_kept": kept}, indent=1))
-    write_text(out / "split.json", json.dumps(data.describe(), ensure_ascii=False, indent=1))
-    run, fabric = Run(out, recipe, method, data), Fabric(devices=1)
-    before = pretrain(fabric, run, protocols[0], max_minutes, quiet) if recipe.pretrain else Progressed()
-    method.prepare(data.train)
-    with Progress(recipe.name, settings.steps, method.problem.metric, quiet) as progress:
-        progressed = Progressed()
-        if recipe.pretrain and before.step < recipe.pretrain.steps:  # out of time: episodes wait for its end
-            run.save_weights("best")
-        else:
-            batches = Batches("tasks", tasks.episodes, settings.tasks_per_step)
-            left = None if max_minutes is None else max(0.0, max_minutes - before.seconds / 60)
-            progressed = fit(fabric, run, method, batches, settings, protocols[0], left, progress)
-            run.load_weights("best")
-        results = conclude(run, protocols, progress)
+    with claim(out, recipe, fresh):
+        if is_run(out):
+            check_split(out, data)
+        write_text(out / "recipe.yaml", recipe.to_yaml())
+        write_text(out / "environment.json", json.dumps({**environment(), "freed_memory_kept": kept}, indent=1))
+        write_text(out / "split.json", json.dumps(data.describe(), ensure_ascii=False, indent=1))
+        run, fabric = Run(out, recipe, method, data), Fabric(devices=1)
+        before = pretrain(fabric, run, protocols[0], max_minutes, quiet) if recipe.pretrain else Progressed()
+        method.prepare(data.train)
+        with Progress(recipe.name, settings.steps, method.problem.metric, quiet) as progress:
+            progressed = Progressed()
+            if recipe.pretrain and before.step < recipe.pretrain.steps:  # out of time: episodes wait for its end
+                run.save_weights("best")
+            else:
+                batches = Batches("tasks", tasks.episodes, settings.tasks_per_step)
+                left = None if max_minutes is None else max(0.0, max_minutes - before.seconds / 60)
+                progressed = fit(fabric, run, method, batches, settings, protocols[0], left, progress)
+                run.load_weights("best")
+            results = conclude(run, protocols, progress)
     if not quiet:
         print(*results, sep="\n")
         steps, minutes = before.step + progressed.step, (before.seconds + progressed.seconds) / 60
         print(f"{steps} steps in {minutes:.1f} minutes; report: {out / 'report.html'}")
     return run, results
+
+
+def check_protocols(method: Method, data: Data, protocols: list[Protocol], pretrained: bool) -> None:
+    """Refuse before training for hours what could not be evaluated after it, by predicting a small task each way."""
+    for protocol in protocols:
+        for split in (data.val, data.test):
+            method.problem.sampler(split, protocol.way, protocol.shot, protocol.query)
+        method.attach_head(method.problem.outputs(protocol.way))
+        norm_stats = protocol.norm_stats or method.norm_stats
+        if norm_stats == "running" and pretrained:
+            continue  # there are none before pre-training
+        episode = method.problem.sampler(data.test, protocol.way, protocol.shot, 1).episodes(0, 1, device=method.device)
+        method.predict(episode, protocol.inner_steps, norm_stats, every_step=False)
 
 
 def pretrain(fabric: Fabric, run: Run, validation: Protocol, max_minutes: float | None, quiet: bool) -> Progressed:
@@ -179,14 +190,14 @@ def conclude(run: Run, protocols: list[Protocol], progress: Progress) -> list[Re
     """Score the test tasks of every protocol, and draw the report."""
     from handful.report import draw_step_sizes, draw_task, write_report, write_run_plots  # matplotlib, only now
 
-    results = []
+    results: list[Result] = []
     for protocol in protocols:
         asked = wording.protocol(protocol.way, protocol.shot, protocol.query)
         progress.say(f"scoring {protocol.tasks} test tasks, {asked}")
         result = evaluate_method(run.method, run.data.test, protocol, seed=run.recipe.seed, run=run.provenance())
+        result.save(run.folder)  # at once: the next protocol may take hours
         results.append(result)
-    for result in reversed(results):  # the main one last: the newest result is the report's headline
-        result.save(run.folder)
+    results[0].save(run.folder)  # again: the newest result is the report's headline, and that is the main one
     write_run_plots(run.folder)
     draw_task(run, max(protocols, key=lambda protocol: protocol.query))
     draw_step_sizes(run)

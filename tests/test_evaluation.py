@@ -14,6 +14,7 @@ from handful.data import load
 from handful.data.store import ImageStore
 from handful.errors import HandfulError
 from handful.evaluation import evaluate_method, interval
+from handful.inner_loop import NormStats
 from handful.methods import MAML, GradientBased
 from handful.recipe import Protocol
 
@@ -56,6 +57,19 @@ def test_evaluation_is_repeatable_and_says_what_it_did(store: ImageStore) -> Non
         made(store), store.test, PROTOCOL.model_copy(update={"norm_stats": "support"})
     ).transductive
     assert json.loads(first.to_json())["task_hash"] == first.task_hash
+
+
+@pytest.mark.parametrize(
+    ("norm_stats", "said"),
+    [
+        ("batch", "transductive (batch statistics), 2 inner steps, test split; floors"),
+        ("support", "inductive (support statistics), 2 inner steps, test split; floors"),
+        ("support+1", "inductive (support+1 statistics), 2 inner steps, test split; floors"),
+    ],
+)
+def test_a_result_says_whose_statistics_it_used(store: ImageStore, norm_stats: NormStats, said: str) -> None:
+    protocol = PROTOCOL.model_copy(update={"norm_stats": norm_stats, "tasks": 4})
+    assert said in str(evaluate_method(made(store), store.test, protocol))
 
 
 def test_chunks_do_not_change_the_tasks(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:

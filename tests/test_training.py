@@ -26,6 +26,7 @@ from handful.methods import GradientBased
 from handful.recipe import TrainRecipe, load_recipe
 from handful.report.run_files import read_run
 from handful.run import Run
+from handful.runtime import device
 from handful.training import Batches, learning_rate, outer_optimizer, train_recipe
 
 
@@ -345,6 +346,15 @@ def test_damaged_weights_are_named(recipe_file: Path, tmp_path: Path) -> None:
         Run.open(tmp_path / "run")
 
 
+def test_a_run_is_opened_on_the_device(recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for a GPU, which holds no values."""
+    run = trained(recipe_file, tmp_path / "run", "train.steps=1")
+    assert Run.open(run.folder).method.device == device()
+    monkeypatch.setattr("handful.run.device", lambda: torch.device("meta"))
+    monkeypatch.setattr(Run, "load_weights", lambda *_: None)
+    assert Run.open(run.folder).method.device == torch.device("meta")
+
+
 def test_opening_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(HandfulError, match="is not a run folder"):
         Run.open(tmp_path)
@@ -367,7 +377,10 @@ def test_python_interface(store: ImageStore, tmp_path: Path) -> None:
     )
     result = hf.evaluate(run, store.test, way=3, shot=2, tasks=10)
     assert (result.tasks, result.shot) == (10, 2)
-    assert "% (95 % over 10 tasks, 3-way 2-shot, 2 queries a class, transductive; floors: chance 33.3 %" in str(result)
+    assert (
+        "% (95 % over 10 tasks, 3-way 2-shot, 2 queries a class, transductive (batch statistics), 5 inner steps, "
+        "test split; floors: chance 33.3 %"
+    ) in str(result)
     written = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text(encoding="utf-8"))
     assert written["backbone"]["channels"] == 8
     assert written["train"]["way"] == 3
@@ -389,7 +402,7 @@ def test_validation_comes_on_time_whatever_its_period(recipe_file: Path, tmp_pat
 
 def test_keys_that_change_no_result_may_change_on_resume(recipe_file: Path, tmp_path: Path) -> None:
     trained(recipe_file, tmp_path / "run", max_minutes=0)
-    trained(recipe_file, tmp_path / "run", "train.workers=1", "method.first_order=false")
+    trained(recipe_file, tmp_path / "run", "train.workers=0", "method.backprop=recompute", "method.fast_ops=false")
     assert len(without_time(tmp_path / "run")) == 12
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.tensorboard import SummaryWriter
 
 from handful.errors import HandfulError
-from handful.files import read_tensors, write_tensors, write_text
+from handful.files import read_tensors, to_json, write_tensors, write_text
 from handful.recipe import Recipe
 from handful.run import METRICS, WRITTEN, Run, is_run
 
@@ -28,7 +27,10 @@ if sys.platform != "win32":
     import fcntl
 
 LOCK = ".lock"
-NO_MATTER = ("data.root", "train.workers", "train.memory_gib")  # keys that change no task and no gradient
+NO_MATTER = (  # keys that change no task, and no gradient but by rounding
+    *("data.root", "train.workers", "train.memory_gib"),
+    *("method.backprop", "method.fast_ops"),
+)
 
 
 @dataclass
@@ -38,10 +40,12 @@ class Progressed:
     step: int = 0
     seconds: float = 0.0
     best_step: int = 0
-    best_score: float = math.nan  # until the first validation
+    best_score: float | None = None  # until the first validation
     chunk: int = 0
     """Tasks whose graph is held at a time; 0 before that is decided (`handful.memory`)."""
     backprop: str = "graph"
+    """As decided, among `backprops` and for `memory_gib`."""
+    backprops: list[str] = field(default_factory=list)
     memory_gib: float | None = None
 
 
@@ -121,7 +125,7 @@ def save(
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
     numbers = {key: value for key, value in schedule.state_dict().items() if _is_plain(value)}
-    metadata = {"progressed": json.dumps(asdict(progressed)), "schedule": json.dumps(numbers)}
+    metadata = {"progressed": to_json(asdict(progressed)), "schedule": to_json(numbers)}
     write_tensors(folder / "model.safetensors", method.state_dict())
     write_tensors(folder / "training.safetensors", tensors, metadata)
 

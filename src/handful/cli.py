@@ -6,7 +6,6 @@ standard error and exit code 2.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +23,14 @@ data_app = typer.Typer(help="Data sets: what is known, what is in a folder, buil
 app.add_typer(data_app, name="data")
 
 LARGEST_SEED = 2**43 - 1  # as in recipes
+INDUCTIVE = "by support statistics, or running ones of a metric method"
+NormStatistics = Annotated[
+    str | None,
+    typer.Option(
+        help="Whose batch-norm statistics: batch, support, support+1, running or per_step; running alone of a metric "
+        "method. As in its recipe if not said."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
@@ -38,7 +45,9 @@ def main() -> None:
 
 def show(value: Any, as_json: bool, text: str) -> None:
     """Print a result as JSON or as text."""
-    print(json.dumps(value, ensure_ascii=False, indent=1) if as_json else text)
+    from handful.files import to_json
+
+    print(to_json(value) if as_json else text)
 
 
 def version_wanted(value: bool) -> None:
@@ -107,12 +116,10 @@ def evaluate(
     tasks: Annotated[int | None, typer.Option(min=2)] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="Draws the tasks.")] = None,
     inner_steps: Annotated[int | None, typer.Option(min=0)] = None,
-    norm_stats: Annotated[
-        str | None, typer.Option(help="Whose batch-norm statistics: batch, support, support+1, running or per_step.")
-    ] = None,
+    norm_stats: NormStatistics = None,
     inductive: Annotated[
         bool,
-        typer.Option("--inductive", help="With the statistics that judge each query by itself: support, or running."),
+        typer.Option("--inductive", help=f"Score it inductively: {INDUCTIVE}."),
     ] = False,
     per_episode: Annotated[
         bool, typer.Option("--per-episode", help="Embed images anew for every task: slow, and the same.")
@@ -120,6 +127,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a run on many tasks, with interval, floors and task hash; what is not said is as in its recipe."""
+    from dataclasses import asdict
+
     from handful.evaluation import evaluate as score
     from handful.run import Run
 
@@ -138,12 +147,13 @@ def evaluate(
         embed_once=not per_episode,
     )
     path = result.save(run)
-    show(json.loads(result.to_json()), as_json, f"{result}\nwritten to {path}")
+    show(asdict(result), as_json, f"{result}\nwritten to {path}")
 
 
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is the baseline.")],
+    data: Annotated[str | None, typer.Option(help="Folder of the data's source, if it has moved.")] = None,
     way: Annotated[int | None, typer.Option(min=1)] = None,
     shot: Annotated[int | None, typer.Option(min=1)] = None,
     query: Annotated[int | None, typer.Option(min=1)] = None,
@@ -154,7 +164,10 @@ def compare(
     inner_steps: Annotated[
         int | None, typer.Option(min=0, help="Inner steps of every run; as in its own recipe if not said.")
     ] = None,
-    inductive: Annotated[bool, typer.Option("--inductive", help="Score all of them inductively.")] = False,
+    norm_stats: NormStatistics = None,
+    inductive: Annotated[
+        bool, typer.Option("--inductive", help=f"Score all of them inductively: {INDUCTIVE}.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="NAME.html: write a page, with NAME-forest.png and NAME-adaptation.png beside it."),
@@ -170,7 +183,7 @@ def compare(
 
     from handful.comparison import clear_of_zero, score_together
     from handful.comparison import compare as paired
-    from handful.wording import count, measured
+    from handful.wording import measured
 
     if out is not None and out.suffix != ".html":
         raise HandfulError(f"--out names the page to write, which ends in .html; {str(out)!r} does not.")
@@ -182,7 +195,9 @@ def compare(
         tasks=tasks,
         seed=seed,
         inner_steps=inner_steps,
+        norm_stats=norm_stats,  # type: ignore[arg-type]  # checked where it is used
         inductive=inductive,
+        data_root=data,
     )
     differences = paired(results)
     metric = next(iter(results.values())).metric
@@ -191,7 +206,7 @@ def compare(
         from handful.report import write_comparison
 
         written = write_comparison(results, out)
-    lines = [f"{name}, {count(result.inner_steps, 'inner step')}: {result}" for name, result in results.items()]
+    lines = [f"{name}: {result}" for name, result in results.items()]
     lines += [
         f"{d.label}: {measured(d.mean, d.ci95, metric, signed=True)} (95 % over {d.tasks} paired tasks)"
         for d in differences
@@ -199,9 +214,7 @@ def compare(
     lines += [clear_of_zero(sum(d.clear for d in differences), len(differences)) + "."]
     lines += [f"written to {path}" for path in written]
     value = {
-        "results": [
-            {"name": name, **json.loads(replace(result, per_task=[]).to_json())} for name, result in results.items()
-        ],
+        "results": [{"name": name, **asdict(replace(result, per_task=[]))} for name, result in results.items()],
         "differences": [asdict(d) for d in differences],
         "written": [str(path) for path in written],
     }

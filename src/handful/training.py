@@ -9,7 +9,6 @@ stage).
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -31,7 +30,7 @@ from handful.data.store import CPU
 from handful.episodes import ImageSampler
 from handful.errors import HandfulError
 from handful.evaluation import Result, evaluate_method
-from handful.files import write_text
+from handful.files import to_json, write_text
 from handful.memory import plan
 from handful.methods import METHODS, Method, Pretraining
 from handful.problems import problem_of
@@ -39,7 +38,7 @@ from handful.progress import Progress
 from handful.recipe import LoopRecipe, PretrainRecipe, Protocol, Recipe, TrainRecipe, make_recipe
 from handful.registry import build
 from handful.run import Run, check_split, is_run, open_data
-from handful.runtime import environment, keep_freed_memory
+from handful.runtime import device, environment, keep_freed_memory
 
 ROWS_PER_VALIDATION = 10
 
@@ -135,9 +134,9 @@ def main(
         if is_run(out):
             check_split(out, data)
         write_text(out / "recipe.yaml", recipe.to_yaml())
-        write_text(out / "environment.json", json.dumps({**environment(), "freed_memory_kept": kept}, indent=1))
-        write_text(out / "split.json", json.dumps(data.describe(), ensure_ascii=False, indent=1))
-        run, fabric = Run(out, recipe, method, data), Fabric(devices=1)
+        write_text(out / "environment.json", to_json({**environment(), "freed_memory_kept": kept}))
+        write_text(out / "split.json", to_json(data.describe()))
+        run, fabric = Run(out, recipe, method, data), Fabric(accelerator=device().type, devices=1)
         before = pretrain(fabric, run, protocols[0], max_minutes, quiet) if recipe.pretrain else Progressed()
         method.prepare(data.train)
         with Progress(recipe.name, settings.steps, method.problem.metric, quiet) as progress:
@@ -296,9 +295,11 @@ def plan_step(
 ) -> None:
     """Decide how many tasks to hold at a time, and say what a step will take.
 
-    A resumed run keeps to what was decided, whatever is free now: its sums are the same to the last bit.
+    A resumed run keeps to what was decided, whatever is free now: its sums are the same to the last bit.  It is
+    decided anew if what was asked for has changed.
     """
-    if progressed.chunk and progressed.memory_gib == settings.memory_gib:
+    asked = settings.memory_gib, list(method.backprops)
+    if progressed.chunk and asked == (progressed.memory_gib, progressed.backprops):
         method.chunk, method.backprop = progressed.chunk, progressed.backprop
         return
     if settings.steps == 0:
@@ -306,7 +307,8 @@ def plan_step(
     found = plan(
         method, lambda count: batches.draw(0, count, device=method.device), settings.tasks_per_step, settings.memory_gib
     )
-    progressed.chunk, progressed.backprop, progressed.memory_gib = found.chunk, found.backprop, settings.memory_gib
+    progressed.chunk, progressed.backprop = found.chunk, found.backprop
+    progressed.memory_gib, progressed.backprops = asked
     progress.say(str(found))
 
 

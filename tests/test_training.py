@@ -21,6 +21,7 @@ from handful.checkpoint import locked, read_metrics
 from handful.data.store import ImageStore
 from handful.episodes import EpisodeSampler
 from handful.errors import HandfulError
+from handful.evaluation import evaluate_method
 from handful.files import read_tensors
 from handful.methods import GradientBased
 from handful.recipe import TrainRecipe, load_recipe
@@ -235,7 +236,7 @@ def test_running_statistics_may_come_from_pre_training(recipe_file: Path, tmp_pa
 def test_results_are_saved_as_soon_as_they_are_there_and_the_main_one_is_the_headline(
     recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, found = training.evaluate_method, tmp_path / "run" / "eval"
+    original, found = evaluate_method, tmp_path / "run" / "eval"
     before: list[int] = []
 
     def watch(method: Any, split: Any, *args: Any, **options: Any) -> Any:

@@ -278,15 +278,23 @@ def predict(
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
     out: Annotated[Path | None, typer.Option(help="The HTML file; RUN/report.html for one run.")] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(help="Also write the run's figures, settings and machine to a JSON file, to keep by its recipe."),
+    ] = None,
 ) -> None:
     """Draw the plots of runs and write one self-contained HTML page."""
-    from handful.report import write_report, write_run_plots
+    from handful.report import write_record, write_report, write_run_plots
 
+    if record is not None and len(runs) > 1:
+        raise HandfulError(f"--record keeps the figures of one run, not of {len(runs)}; name one.")
     for run in runs:
         write_run_plots(run)
     if out is None and len(runs) > 1:
         raise HandfulError("Several runs need --out FILE.html for their common report.")
     print(write_report(runs, out or runs[0] / "report.html"))
+    if record is not None:
+        print(write_record(runs[0], record))
 
 
 @app.command("list")

@@ -174,6 +174,7 @@ def evaluate_method(
     sampler = method.problem.sampler(split, protocol.way, protocol.shot, protocol.query, seed)
     method.attach_head(method.problem.outputs(protocol.way))
     if embed_once and isinstance(method, Metric) and isinstance(sampler, EpisodeSampler):
+        method.predict(sampler.episodes(0, 1, device=method.device), inner_steps, norm_stats)  # may refuse them
         predict = EmbeddedTasks(method, sampler, protocol.tasks, TASKS_PER_CHUNK).predict
     else:
 

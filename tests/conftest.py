@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from handful.cli import main
 from handful.data.store import Contents, ImageStore, write_store
 
 torch.set_num_threads(1)  # the tensors are tiny: threads would only wait for each other
@@ -77,3 +81,41 @@ def recipe_file(tmp_path: Path, pictures: Path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(RECIPE.format(root=pictures), encoding="utf-8")
     return path
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Ran]
+
+
+@pytest.fixture
+def handful(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    def run(*words: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["handful", *map(str, words)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Ran(code, *capsys.readouterr())
+
+    return run
+
+
+def ok(ran: Ran) -> Ran:
+    assert ran.code == 0, ran.err
+    return ran
+
+
+def refused(ran: Ran, *words: str) -> None:
+    assert ran.code == 2
+    assert ran.err.startswith("handful: ")
+    assert ran.err.count("\n") == 1
+    assert "Traceback" not in ran.err
+    for word in words:
+        assert word in ran.err

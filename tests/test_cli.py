@@ -6,51 +6,11 @@ import csv
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from handful.cli import main
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Ran]
-
-
-@pytest.fixture
-def handful(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def run(*words: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["handful", *map(str, words)])
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return Ran(code, *capsys.readouterr())
-
-    return run
-
-
-def ok(ran: Ran) -> Ran:
-    assert ran.code == 0, ran.err
-    return ran
-
-
-def refused(ran: Ran, *words: str) -> None:
-    assert ran.code == 2
-    assert ran.err.startswith("handful: ")
-    assert ran.err.count("\n") == 1
-    assert "Traceback" not in ran.err
-    for word in words:
-        assert word in ran.err
+from tests.conftest import Command, ok, refused
 
 
 def test_the_whole_way(handful: Command, recipe_file: Path, pictures: Path, tmp_path: Path) -> None:
@@ -114,7 +74,8 @@ def test_compare(handful: Command, recipe_file: Path, tmp_path: Path) -> None:
     held = set(first.rglob("*"))
     page = tmp_path / "pages" / "abc.html"
     said = ok(handful("compare", first, second, third, "--tasks", 10, "--inner-steps", 1, "--out", page)).out
-    assert f"{second}, 1 inner step: accuracy" in said
+    assert f"{second}: accuracy" in said
+    assert "transductive (batch statistics), 1 inner step, test split" in said
     assert "points (95 % over 10 paired tasks)" in said
     assert "clear of zero." in said
     assert f"written to {page}\n" in said
@@ -132,7 +93,37 @@ def test_compare(handful: Command, recipe_file: Path, tmp_path: Path) -> None:
     refused(handful("compare", first, inductive, "--tasks", 10), "inductive is inductive and", "with --inductive")
     ok(handful("compare", first, inductive, "--tasks", 10, "--inductive"))
     refused(handful("compare", first, second, "--out", tmp_path), "ends in .html")
+    nearly = ("--tasks", 10, "--norm-stats", "support+1", "--json")
+    told = json.loads(ok(handful("compare", first, inductive, *nearly)).out)
+    assert {result["norm_stats"] for result in told["results"]} == {"support+1"}
+    refused(handful("compare", first, second, "--norm-stats", "batch", "--inductive"), f"{first}: --inductive is")
+    refused(handful("compare", first, second, "--data", tmp_path / "moved"), "moved")
     assert handful("compare", first, second, "--inner-steps", -1).code == 2
+
+
+def test_compare_names_the_run_at_fault_before_any_is_scored(
+    handful: Command, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from handful import comparison
+
+    short = ("--set", "train.steps=1")
+    first, ways, steps, sines = (tmp_path / name for name in ("first", "ways", "steps", "sines"))
+    ok(handful("train", recipe_file, "--out", first, *short))
+    ok(handful("train", recipe_file, "--out", ways, *short, "--set", "train.way=2"))
+    plus = ("--set", "method={name: maml++, inner_steps: 1}", "--set", "evaluate={tasks: 4}")
+    ok(handful("train", recipe_file, "--out", steps, *short, *plus))
+    regression = ("name=sines", "data={name: sinusoid}", "backbone={name: mlp, hidden: [4]}", "train.way=1")
+    words = [word for change in regression for word in ("--set", change)]
+    ok(handful("train", recipe_file, "--out", sines, *short, *words, "--set", "evaluate={tasks: 4}"))
+    refused(handful("compare", first, ways, "--tasks", 4), f"{ways}: This head was meta-trained for 2 ways")
+    refused(handful("compare", first, steps, "--tasks", 4, "--inner-steps", 2), f"{steps}: Inner step 2 has no")
+
+    def scored(*_: object, **options: object) -> None:
+        raise AssertionError("scored before all were looked at")
+
+    monkeypatch.setattr(comparison, "evaluate", scored)
+    refused(handful("compare", first, sines), f"{sines} does regression and {first} classification")
+    refused(handful("compare", first, steps, "--shot", 20), f"{first}: Class ", "has 8 images")
 
 
 @pytest.mark.parametrize("kind", ["methods", "backbones", "datasets", "recipes"])
@@ -194,6 +185,7 @@ def test_unknown_options_exit_with_2(handful: Command) -> None:
     assert handful("train", "note002-maml", "--out", "x", "--max-minutes", -1).code == 2
     assert handful("train", "--nonsense").code == 2
     assert handful("evaluate").code == 2
+    assert handful("evaluate", "run", "--seed", 10**20).code == 2
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from handful.data import load
 from handful.data.store import ImageStore
 from handful.errors import HandfulError
 from handful.evaluation import evaluate_method, interval
-from handful.methods import MAML, GradientBased
+from handful.inner_loop import NormStats
+from handful.methods import MAML, GradientBased, ProtoNet
 from handful.recipe import Protocol
 
 PROTOCOL = Protocol(way=3, shot=1, query=2, tasks=45)
@@ -56,6 +58,33 @@ def test_evaluation_is_repeatable_and_says_what_it_did(store: ImageStore) -> Non
         made(store), store.test, PROTOCOL.model_copy(update={"norm_stats": "support"})
     ).transductive
     assert json.loads(first.to_json())["task_hash"] == first.task_hash
+
+
+@pytest.mark.parametrize(
+    ("norm_stats", "said"),
+    [
+        ("batch", "transductive (batch statistics), 2 inner steps, test split; floors"),
+        ("support", "inductive (support statistics), 2 inner steps, test split; floors"),
+        ("support+1", "inductive (support+1 statistics), 2 inner steps, test split; floors"),
+    ],
+)
+def test_a_result_says_whose_statistics_it_used(store: ImageStore, norm_stats: NormStats, said: str) -> None:
+    protocol = PROTOCOL.model_copy(update={"norm_stats": norm_stats, "tasks": 4})
+    assert said in str(evaluate_method(made(store), store.test, protocol))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [({"norm_stats": "batch"}, "norm_stats is 'batch', but"), ({"inner_steps": 2}, "inner_steps is 2, but")],
+)
+def test_a_metric_method_says_nothing_of_what_it_does_not_do(
+    store: ImageStore, asked: dict[str, Any], said: str
+) -> None:
+    method = ProtoNet(conv4(channels=8, input_shape=store.input_shape, downsample="stride"))
+    protocol = PROTOCOL.model_copy(update={"tasks": 4})
+    assert "inductive (running statistics), 0 inner steps" in str(evaluate_method(method, store.test, protocol))
+    with pytest.raises(HandfulError, match=said):
+        evaluate_method(method, store.test, protocol.model_copy(update=asked))
 
 
 def test_chunks_do_not_change_the_tasks(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:

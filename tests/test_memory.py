@@ -20,7 +20,7 @@ from handful.data.store import ImageStore
 from handful.episodes import Episode, EpisodeSampler
 from handful.errors import HandfulError
 from handful.files import read_tensors
-from handful.memory import GIB, Plan, peak_bytes, plan, step_peak
+from handful.memory import GIB, Plan, peak_bytes, plan, size, step_peak
 from handful.methods import ANIL, MAML, GradientBased, MAMLPlusPlus, Reptile
 from handful.recipe import load_recipe
 from handful.training import train_recipe
@@ -123,9 +123,11 @@ def test_a_step_that_does_not_fit_is_refused_with_the_numbers(
     with pytest.raises(HandfulError) as refusal:
         plan(made(store), draw(store), 4, 1.5)
     assert str(refusal.value) == (
-        "A step of one task needs 2.0 GiB, but train.memory_gib allows 1.5 GiB; raise it, or lower shot, query or "
+        "A step of one task needs 2.0 GiB, but train.memory_gib allows 1.5 GiB; raise it, or lower way, shot, query or "
         "inner_steps."
     )
+    with pytest.raises(HandfulError, match=r"raise it, set method.backprop to auto or recompute, or lower way"):
+        plan(made(store, backprop="graph"), draw(store), 4, 1.5)
     monkeypatch.setattr(memory, "free_memory", lambda device: 2 * GIB)
     with pytest.raises(HandfulError, match=r"allows 1.4 GiB \(70% of what is free\); raise it"):
         plan(made(store), draw(store), 4, None)
@@ -142,6 +144,7 @@ def test_what_is_planned_without_a_word_is_a_share_of_what_is_free(
 
 def test_the_plan_in_words() -> None:
     graph, recomputed = Plan(16, 16, "graph", GIB // 4, 7 * GIB), Plan(16, 3, "recompute", 6 * GIB, 7 * GIB)
+    assert [size(count) for count in (2**19, 2**20, GIB)] == ["512 KiB", "1 MiB", "1.0 GiB"]
     assert str(graph) == "16 tasks a step, at once, keeping their graph: about 256 MiB of 7.0 GiB"
     assert (
         str(recomputed)
@@ -178,7 +181,7 @@ def test_first_order_steps_are_planned_for_the_second_order_that_follows(store: 
 def test_the_plan_is_printed_and_a_resumed_run_keeps_to_it(
     recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Although less is free by then: its sums are the same to the last bit.  Another budget is planned anew."""
+    """Although less is free by then: its sums are the same to the last bit.  What is asked anew is planned anew."""
     chunks: list[int] = []
 
     def planned(method: Any, draw: Any, tasks: int, memory_gib: float | None) -> Plan:
@@ -201,6 +204,8 @@ def test_the_plan_is_printed_and_a_resumed_run_keeps_to_it(
     assert all(torch.equal(value, whole[name]) for name, value in weights(resumed).items())
     other = trained(recipe_file, tmp_path / "broken", "train.memory_gib=1")
     assert other.method.chunk == chunks[-1] == 1
+    trained(recipe_file, tmp_path / "broken", "method.backprop=recompute")
+    assert len(chunks) == 3
 
 
 SYSTEM = {

@@ -10,7 +10,7 @@ from handful.episodes import Episode
 from handful.errors import HandfulError
 from handful.methods import METHODS
 from handful.problems import Classification, Regression
-from handful.recipe import load_recipe, parse, shipped_recipes
+from handful.recipe import LARGEST_SEED, load_recipe, parse, shipped_recipes
 from handful.registry import build
 from handful.training import outer_optimizer
 
@@ -62,12 +62,30 @@ def test_set_changes_one_key() -> None:
         ("data.classes=0", r"data.classes is 0: input should be greater than or equal to 1"),
         ("method.rates=per_layer", r"method.rates is 'per_layer' in the recipe, but method 'maml' wants"),
         ("method.norm_stats=suport", r"method.norm_stats is 'suport' in the recipe"),
+        ("train.memory_gib=.inf", r"train.memory_gib is inf: input should be a finite number"),
+        ("train.min_lr=.inf", r"train.min_lr is inf: input should be a finite number"),
+        ("train.min_lr=0.1", r"train.min_lr is 0.1: it should be at most lr, which is 0.001\."),
+        ("train.lr=nan", r"train.lr is 'nan': input should be a finite number"),
+        ("method.inner_lr=.nan", r"method.inner_lr is nan in the recipe, but method 'maml' wants: .*finite number"),
+        ("seed=100000000000000000000", r"seed is 100000000000000000000: input should be less than or equal to"),
+        ("data.split_seed=8796093022208", r"data.split_seed is 8796093022208: .*less than or equal to 8796093022207"),
         ("evaluate.norm_stats=suport", r"evaluate.norm_stats is 'suport': input should be 'batch'"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(change: str, message: str) -> None:
     with pytest.raises(HandfulError, match=message):
         parse(BASE, "a.yaml", [change]).resolved()
+
+
+def test_runs_of_before_say_whether_and_not_how_images_are_varied() -> None:
+    for said, means in (("true", "drawings"), ("false", "none"), ("photos", "photos")):
+        assert parse(BASE, "a.yaml", [f"train.augment={said}"]).train.augment == means
+
+
+def test_the_largest_seed_seeds_every_step() -> None:
+    torch.manual_seed(parse(BASE, "a.yaml", [f"seed={LARGEST_SEED}"]).seed * 1_000_003 + 10**15)
+    with pytest.raises(HandfulError, match="seed is"):
+        parse(BASE, "a.yaml", [f"seed={LARGEST_SEED + 1}"])
 
 
 def test_missing_key() -> None:

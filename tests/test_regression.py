@@ -24,9 +24,7 @@ from handful.problems import Regression
 from handful.recipe import Protocol, load_recipe
 from handful.run import Run
 from handful.training import train_recipe
-from tests.test_cli import Command, handful, ok, refused
-
-__all__ = ["handful"]  # the fixture
+from tests.conftest import Command, ok, refused
 
 RECIPE = """
 name: sines
@@ -54,7 +52,7 @@ def test_the_whole_way(handful: Command, tiny: Path, tmp_path: Path) -> None:
     ran = ok(handful("train", tiny, "--out", out))
     assert "mean squared error " in ran.out
     assert "floors: support mean " in ran.out
-    assert "30 tasks, 5-shot, 5 queries, inductive" in ran.out
+    assert "30 tasks, 5-shot, 5 queries, inductive, 3 inner steps, test split; floors" in ran.out
     assert "%" not in ran.out.replace("95 %", "")
     assert "scoring 30 test tasks, 5-shot, 5 queries" in ran.err
     assert "%" not in ran.err
@@ -133,6 +131,29 @@ def test_the_best_weights_are_those_of_the_lowest_error(tiny: Path, tmp_path: Pa
     assert lowest < max(float(row["val_mean"]) for row in rows)
 
 
+def test_a_diverged_adaptation_is_said_and_is_null_in_json(handful: Command, tiny: Path, tmp_path: Path) -> None:
+    """JSON has no NaN; the report reads null as it wrote it."""
+    out = tmp_path / "run"
+    recipe = trained(tiny, out, "train.steps=1").folder / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("inner_lr: 0.01", "inner_lr: 1.0e+38"))
+    few = ("--tasks", 4, "--inner-steps", 3)
+    assert "mean squared error diverged at inner step 1 (" in ok(handful("evaluate", out, *few)).out
+
+    def strict(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    written = (path.read_text() for path in out.glob("eval/*-4tasks-*.json"))
+    for text in (ok(handful("evaluate", out, *few, "--json")).out, *written):
+        told = json.loads(text, parse_constant=strict)
+        assert told["mean"] is None
+        assert told["by_inner_step"][0] > 0
+        assert told["by_inner_step"][-1] is None
+    ok(handful("report", out))
+    assert "not a number" in (out / "report.html").read_text(encoding="utf-8")
+    compared = ok(handful("compare", out, trained(tiny, tmp_path / "b", "train.steps=1").folder, *few, "--json"))
+    assert json.loads(compared.out, parse_constant=strict)["differences"][0]["mean"] is None
+
+
 def test_learning_beats_the_floor(tmp_path: Path) -> None:
     torch.manual_seed(0)
     method = hf.methods.MAML(hf.backbones.mlp(), inner_lr=0.05, inner_steps=3)
@@ -157,7 +178,9 @@ def test_a_result_that_does_not_beat_its_floor_says_so(store: ImageStore) -> Non
     result: Result = evaluate_method(method, lines.test, protocol)
     assert "not clearly below the floor 'support mean'" in str(result)
     assert "not clearly" not in str(replace(result, floors={"support mean": {"mean": 100.0, "ci95": 0.0}}))
-    assert "not clearly below" in str(replace(result, mean=math.nan, ci95=math.nan))
+    lost = replace(result, mean=math.nan, ci95=math.nan, by_inner_step=[1.0, 2.0, math.inf, math.nan])
+    assert str(lost).startswith("mean squared error diverged at inner step 2 (95 % over 40 tasks, 5-shot")
+    assert "not clearly below" in str(lost)
     with pytest.raises(HandfulError, match="'patterns' holds none"):
         evaluate_method(method, store.test, protocol)
 

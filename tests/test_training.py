@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,18 @@ import yaml
 from torch import nn
 
 import handful as hf
-from handful import files
-from handful.checkpoint import read_metrics
+from handful import files, training
+from handful.checkpoint import locked, read_metrics
 from handful.data.store import ImageStore
 from handful.episodes import EpisodeSampler
 from handful.errors import HandfulError
+from handful.evaluation import evaluate_method
 from handful.files import read_tensors
 from handful.methods import GradientBased
 from handful.recipe import TrainRecipe, load_recipe
+from handful.report.run_files import read_run
 from handful.run import Run
+from handful.runtime import device
 from handful.training import Batches, learning_rate, outer_optimizer, train_recipe
 
 
@@ -55,6 +60,7 @@ def test_what_a_run_leaves_behind(recipe_file: Path, tmp_path: Path) -> None:
         "split.json",
         "metrics.csv",
         "report.html",
+        ".lock",
         *(
             f"checkpoints/{name}"
             for name in ("last/model.safetensors", "last/training.safetensors", "best/model.safetensors")
@@ -98,14 +104,9 @@ def test_what_a_run_leaves_behind(recipe_file: Path, tmp_path: Path) -> None:
     assert not set(classes["train"]) & set(classes["test"])
 
 
-def test_learned_step_sizes_are_drawn_and_are_on_the_page(
-    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def learned_rates(method: GradientBased) -> dict[str, torch.Tensor]:
-        return {name: value.new_tensor(0.4) for name, value in method.network.named_parameters()}
-
-    monkeypatch.setattr(GradientBased, "learned_rates", learned_rates)
-    train_recipe(load_recipe(str(recipe_file), ["train.steps=4"]), tmp_path / "run", quiet=True)
+@pytest.mark.parametrize("method", ["{name: maml, rates: per_tensor}", "{name: proto-maml, rates: per_element}"])
+def test_learned_step_sizes_are_drawn_and_are_on_the_page(recipe_file: Path, tmp_path: Path, method: str) -> None:
+    trained(recipe_file, tmp_path / "run", "train.steps=2", f"method={method}")
     assert (tmp_path / "run" / "plots" / "step_sizes.png").is_file()
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "The step sizes that were learned" in page
@@ -205,6 +206,88 @@ def test_way_larger_than_the_test_split_is_refused_before_training(recipe_file: 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["evaluate.also=[{norm_stats: running}]"], "running"),
+        (["evaluate.also=[{norm_stats: per_step}]"], "per_step"),
+        (["method={name: maml++, inner_steps: 2}", "evaluate.inner_steps=3"], "2 inner steps"),
+        (["method={name: maml++, inner_steps: 2}", "evaluate={also: [{inner_steps: 5}]}"], "2 inner steps"),
+        (["evaluate.way=2"], "meta-trained for 3 ways"),
+        (["evaluate.also=[{way: 2}]"], "meta-trained for 3 ways"),
+        (["method={name: protonet}"], "inner_steps is 2"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_before_training(
+    recipe_file: Path, tmp_path: Path, changes: list[str], said: str
+) -> None:
+    with pytest.raises(HandfulError, match=said):
+        trained(recipe_file, tmp_path / "run", *changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_running_statistics_may_come_from_pre_training(recipe_file: Path, tmp_path: Path) -> None:
+    pretrain = "pretrain={steps: 2, batch: 8, validate_every: 2, validation_tasks: 2}"
+    changes = (pretrain, "train.steps=2", "evaluate.also=[{norm_stats: running}]")
+    trained(recipe_file, tmp_path / "run", *changes)
+    assert {path.name.split("-")[4] for path in (tmp_path / "run" / "eval").iterdir()} == {"batch", "running"}
+
+
+def test_results_are_saved_as_soon_as_they_are_there_and_the_main_one_is_the_headline(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, found = evaluate_method, tmp_path / "run" / "eval"
+    before: list[int] = []
+
+    def watch(method: Any, split: Any, *args: Any, **options: Any) -> Any:
+        if split.name == "test":
+            before.append(len(list(found.glob("*.json"))))
+        return original(method, split, *args, **options)
+
+    monkeypatch.setattr(training, "evaluate_method", watch)
+    trained(recipe_file, tmp_path / "run", "train.steps=2")
+    assert before == [0, 1]
+    main = read_run(tmp_path / "run").main
+    assert main is not None
+    assert main.norm_stats == "batch"
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from handful.checkpoint import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no flock")
+def test_one_process_at_a_time_trains_into_a_folder(recipe_file: Path, tmp_path: Path) -> None:
+    """Killed, it leaves the folder free, and the file of the lock is nothing foreign."""
+    out = tmp_path / "run"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(out)], stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"held\n"
+            for fresh in (False, True):
+                with pytest.raises(HandfulError, match=r"run is being trained by another process; wait for it, or"):
+                    trained(recipe_file, out, fresh=fresh)
+            assert [path.name for path in out.iterdir()] == [".lock"]
+        finally:
+            other.kill()
+    run = trained(recipe_file, out, "train.steps=2")
+    with locked(out), pytest.raises(HandfulError, match="is being trained by another process"):
+        trained(recipe_file, out, "train.steps=3", fresh=True)
+    assert len(without_time(out)) == 2
+    assert same(weights(trained(recipe_file, out, "train.steps=2")), weights(run))
+
+
+def test_a_folder_that_cannot_be_made(recipe_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(HandfulError, match=r"tiny.yaml.run cannot be written"):
+        trained(recipe_file, recipe_file / "run")
+
+
 def test_class_with_too_few_images(recipe_file: Path, tmp_path: Path) -> None:
     with pytest.raises(HandfulError, match=r"'class\d\d' has 8 images.*need 9"):
         trained(recipe_file, tmp_path / "run", "train.query=8")
@@ -264,6 +347,15 @@ def test_damaged_weights_are_named(recipe_file: Path, tmp_path: Path) -> None:
         Run.open(tmp_path / "run")
 
 
+def test_a_run_is_opened_on_the_device(recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for a GPU, which holds no values."""
+    run = trained(recipe_file, tmp_path / "run", "train.steps=1")
+    assert Run.open(run.folder).method.device == device()
+    monkeypatch.setattr("handful.run.device", lambda: torch.device("meta"))
+    monkeypatch.setattr(Run, "load_weights", lambda *_: None)
+    assert Run.open(run.folder).method.device == torch.device("meta")
+
+
 def test_opening_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(HandfulError, match="is not a run folder"):
         Run.open(tmp_path)
@@ -286,7 +378,10 @@ def test_python_interface(store: ImageStore, tmp_path: Path) -> None:
     )
     result = hf.evaluate(run, store.test, way=3, shot=2, tasks=10)
     assert (result.tasks, result.shot) == (10, 2)
-    assert "% (95 % over 10 tasks, 3-way 2-shot, 2 queries a class, transductive; floors: chance 33.3 %" in str(result)
+    assert (
+        "% (95 % over 10 tasks, 3-way 2-shot, 2 queries a class, transductive (batch statistics), 5 inner steps, "
+        "test split; floors: chance 33.3 %"
+    ) in str(result)
     written = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text(encoding="utf-8"))
     assert written["backbone"]["channels"] == 8
     assert written["train"]["way"] == 3
@@ -308,7 +403,7 @@ def test_validation_comes_on_time_whatever_its_period(recipe_file: Path, tmp_pat
 
 def test_keys_that_change_no_result_may_change_on_resume(recipe_file: Path, tmp_path: Path) -> None:
     trained(recipe_file, tmp_path / "run", max_minutes=0)
-    trained(recipe_file, tmp_path / "run", "train.workers=1", "method.first_order=false")
+    trained(recipe_file, tmp_path / "run", "train.workers=0", "method.backprop=recompute", "method.fast_ops=false")
     assert len(without_time(tmp_path / "run")) == 12
 
 

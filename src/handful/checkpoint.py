@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import shutil
-from dataclasses import asdict, dataclass
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,18 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.tensorboard import SummaryWriter
 
 from handful.errors import HandfulError
-from handful.files import read_tensors, write_tensors, write_text
+from handful.files import read_tensors, to_json, write_tensors, write_text
 from handful.recipe import Recipe
 from handful.run import METRICS, WRITTEN, Run, is_run
 
-NO_MATTER = (
-    "data.root",
-    "pretrain.workers",
-    "train.workers",
-    "train.memory_gib",
-)  # keys that change no task and no gradient
+if sys.platform != "win32":
+    import fcntl
+
+LOCK = ".lock"
+NO_MATTER = (  # keys that change no task, and no gradient but by rounding
+    *("data.root", "pretrain.workers", "train.workers", "train.memory_gib"),
+    *("method.backprop", "method.fast_ops"),
+)
 
 
 @dataclass
@@ -36,19 +40,50 @@ class Progressed:
     step: int = 0
     seconds: float = 0.0
     best_step: int = 0
-    best_score: float = math.nan  # until the first validation
+    best_score: float | None = None  # until the first validation
     chunk: int = 0
     """Tasks whose graph is held at a time; 0 before that is decided (`handful.memory`)."""
     backprop: str = "graph"
+    """As decided, among `backprops` and for `memory_gib`."""
+    backprops: list[str] = field(default_factory=list)
     memory_gib: float | None = None
 
 
-def claim(out: Path, recipe: Recipe, fresh: bool) -> None:
-    """Take a folder for a run, or refuse: a run of another recipe, or a folder that holds something else."""
-    if not is_run(out):
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise HandfulError(f"{out} exists and is not a run folder; choose another --out.")
-        return
+@contextmanager
+def claim(out: Path, recipe: Recipe, fresh: bool) -> Iterator[None]:
+    """Hold a folder for a run while it is trained.
+
+    Refused are a run of another recipe, a folder that holds something else, and one that another process trains into.
+    """
+    if not is_run(out) and out.exists() and (not out.is_dir() or any(path.name != LOCK for path in out.iterdir())):
+        raise HandfulError(f"{out} exists and is not a run folder; choose another --out.")
+    with locked(out):
+        if is_run(out):
+            take_over(out, recipe, fresh)
+        yield
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Keep other processes out of a folder, where the system can: it lets go when this one ends, however it ends."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = (out / LOCK).open("w")
+    except OSError as error:
+        raise HandfulError(f"{out} cannot be written ({error}).") from error
+    with file:
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise HandfulError(
+                    f"{out} is being trained by another process; wait for it, or choose another --out."
+                ) from error
+        yield
+
+
+def take_over(out: Path, recipe: Recipe, fresh: bool) -> None:
+    """Go on with a run of the same recipe; delete what it wrote, if it is to start anew."""
     if fresh:
         for path in [out / name for name in WRITTEN] + list(out.glob("events.out.tfevents.*")):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -90,7 +125,7 @@ def save(
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
     numbers = {key: value for key, value in schedule.state_dict().items() if _is_plain(value)}
-    metadata = {"progressed": json.dumps(asdict(progressed)), "schedule": json.dumps(numbers)}
+    metadata = {"progressed": to_json(asdict(progressed)), "schedule": to_json(numbers)}
     write_tensors(folder / "model.safetensors", method.state_dict())
     write_tensors(folder / "training.safetensors", tensors, metadata)
 

@@ -6,7 +6,6 @@ standard error and exit code 2.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +22,15 @@ app = typer.Typer(
 data_app = typer.Typer(help="Data sets: what is known, what is in a folder, building a store.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
+LARGEST_SEED = 2**43 - 1  # as in recipes
+INDUCTIVE = "by support statistics, or running ones of a metric method"
+NormStatistics = Annotated[
+    str | None,
+    typer.Option(
+        help="Whose batch-norm statistics: batch, support, support+1, running or per_step; running alone of a metric "
+        "method. As in its recipe if not said."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
@@ -37,7 +45,9 @@ def main() -> None:
 
 def show(value: Any, as_json: bool, text: str) -> None:
     """Print a result as JSON or as text."""
-    print(json.dumps(value, ensure_ascii=False, indent=1) if as_json else text)
+    from handful.files import to_json
+
+    print(to_json(value) if as_json else text)
 
 
 def version_wanted(value: bool) -> None:
@@ -104,14 +114,12 @@ def evaluate(
     shot: Annotated[int | None, typer.Option(min=1)] = None,
     query: Annotated[int | None, typer.Option(min=1, help="Queries a class.")] = None,
     tasks: Annotated[int | None, typer.Option(min=2)] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Draws the tasks.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="Draws the tasks.")] = None,
     inner_steps: Annotated[int | None, typer.Option(min=0)] = None,
-    norm_stats: Annotated[
-        str | None, typer.Option(help="Whose batch-norm statistics: batch, support, support+1, running or per_step.")
-    ] = None,
+    norm_stats: NormStatistics = None,
     inductive: Annotated[
         bool,
-        typer.Option("--inductive", help="With the statistics that judge each query by itself: support, or running."),
+        typer.Option("--inductive", help=f"Score it inductively: {INDUCTIVE}."),
     ] = False,
     per_episode: Annotated[
         bool, typer.Option("--per-episode", help="Embed images anew for every task: slow, and the same.")
@@ -119,6 +127,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a run on many tasks, with interval, floors and task hash; what is not said is as in its recipe."""
+    from dataclasses import asdict
+
     from handful.evaluation import evaluate as score
     from handful.run import Run
 
@@ -137,21 +147,27 @@ def evaluate(
         embed_once=not per_episode,
     )
     path = result.save(run)
-    show(json.loads(result.to_json()), as_json, f"{result}\nwritten to {path}")
+    show(asdict(result), as_json, f"{result}\nwritten to {path}")
 
 
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is the baseline.")],
+    data: Annotated[str | None, typer.Option(help="Folder of the data's source, if it has moved.")] = None,
     way: Annotated[int | None, typer.Option(min=1)] = None,
     shot: Annotated[int | None, typer.Option(min=1)] = None,
     query: Annotated[int | None, typer.Option(min=1)] = None,
     tasks: Annotated[int | None, typer.Option(min=2)] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Draws the tasks; as in the first run's recipe.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=LARGEST_SEED, help="Draws the tasks; as in the first run's recipe.")
+    ] = None,
     inner_steps: Annotated[
         int | None, typer.Option(min=0, help="Inner steps of every run; as in its own recipe if not said.")
     ] = None,
-    inductive: Annotated[bool, typer.Option("--inductive", help="Score all of them inductively.")] = False,
+    norm_stats: NormStatistics = None,
+    inductive: Annotated[
+        bool, typer.Option("--inductive", help=f"Score all of them inductively: {INDUCTIVE}.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="NAME.html: write a page, with NAME-forest.png and NAME-adaptation.png beside it."),
@@ -167,7 +183,7 @@ def compare(
 
     from handful.comparison import clear_of_zero, score_together
     from handful.comparison import compare as paired
-    from handful.wording import count, measured
+    from handful.wording import measured
 
     if out is not None and out.suffix != ".html":
         raise HandfulError(f"--out names the page to write, which ends in .html; {str(out)!r} does not.")
@@ -179,7 +195,9 @@ def compare(
         tasks=tasks,
         seed=seed,
         inner_steps=inner_steps,
+        norm_stats=norm_stats,  # type: ignore[arg-type]  # checked where it is used
         inductive=inductive,
+        data_root=data,
     )
     differences = paired(results)
     metric = next(iter(results.values())).metric
@@ -188,7 +206,7 @@ def compare(
         from handful.report import write_comparison
 
         written = write_comparison(results, out)
-    lines = [f"{name}, {count(result.inner_steps, 'inner step')}: {result}" for name, result in results.items()]
+    lines = [f"{name}: {result}" for name, result in results.items()]
     lines += [
         f"{d.label}: {measured(d.mean, d.ci95, metric, signed=True)} (95 % over {d.tasks} paired tasks)"
         for d in differences
@@ -196,9 +214,7 @@ def compare(
     lines += [clear_of_zero(sum(d.clear for d in differences), len(differences)) + "."]
     lines += [f"written to {path}" for path in written]
     value = {
-        "results": [
-            {"name": name, **json.loads(replace(result, per_task=[]).to_json())} for name, result in results.items()
-        ],
+        "results": [{"name": name, **asdict(replace(result, per_task=[]))} for name, result in results.items()],
         "differences": [asdict(d) for d in differences],
         "written": [str(path) for path in written],
     }
@@ -262,15 +278,23 @@ def predict(
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
     out: Annotated[Path | None, typer.Option(help="The HTML file; RUN/report.html for one run.")] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(help="Also write the run's figures, settings and machine to a JSON file, to keep by its recipe."),
+    ] = None,
 ) -> None:
     """Draw the plots of runs and write one self-contained HTML page."""
-    from handful.report import write_report, write_run_plots
+    from handful.report import write_record, write_report, write_run_plots
 
+    if record is not None and len(runs) > 1:
+        raise HandfulError(f"--record keeps the figures of one run, not of {len(runs)}; name one.")
     for run in runs:
         write_run_plots(run)
     if out is None and len(runs) > 1:
         raise HandfulError("Several runs need --out FILE.html for their common report.")
     print(write_report(runs, out or runs[0] / "report.html"))
+    if record is not None:
+        print(write_record(runs[0], record))
 
 
 @app.command("list")
@@ -339,7 +363,7 @@ def data_build(
     download: Annotated[bool, typer.Option("--download", help="Fetch the source first.")] = False,
     image_size: Annotated[int | None, typer.Option(min=1, help="Pixels of a side.")] = None,
     channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (colour), of a folder.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the class split of a folder.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Draws the class split of a folder.")] = 0,
     classes: Annotated[int | None, typer.Option(min=1, help="Only the first so many classes of each split.")] = None,
     split: Annotated[str | None, typer.Option(help="Which class split, of CUB: closerlook, frn, ...")] = None,
     cropped: Annotated[bool, typer.Option("--cropped", help="Cut pictures to their bounding box, of CUB.")] = False,

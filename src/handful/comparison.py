@@ -8,7 +8,8 @@ score_together (runs -> results on the same tasks) -> compare (results -> paired
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from handful.errors import HandfulError
 from handful.evaluation import Result, evaluate, interval
+from handful.inner_loop import NormStats
 from handful.run import Run
 
 
@@ -57,17 +59,24 @@ def compare(results: Mapping[str, Result]) -> list[Difference]:
 
 def check_comparable(results: Mapping[str, Result]) -> None:
     """Refuse results on other tasks than the first's, and transductive beside inductive ones."""
+    check_tasks({name: result.task_hash for name, result in results.items()})
     (first, baseline), *others = results.items()
     for name, result in others:
-        if result.task_hash != baseline.task_hash:
-            raise HandfulError(
-                f"{name} was measured on other tasks ({result.task_hash}) than {first} ({baseline.task_hash}); "
-                "runs compare on the same data, split, way, shot and query only."
-            )
         if result.transductive != baseline.transductive:
             raise HandfulError(
                 f"{name} is {_mode(result)} and {first} {_mode(baseline)}, which are different quantities; "
                 "compare with --inductive, which scores all of them inductively."
+            )
+
+
+def check_tasks(hashes: Mapping[str, str]) -> None:
+    """Refuse other tasks than the first's: name -> task hash."""
+    (first, baseline), *others = hashes.items()
+    for name, task_hash in others:
+        if task_hash != baseline:
+            raise HandfulError(
+                f"{name} was measured on other tasks ({task_hash}) than {first} ({baseline}); runs compare on the same "
+                "data, split, way, shot and query only."
             )
 
 
@@ -80,35 +89,64 @@ def score_together(
     tasks: int | None = None,
     seed: int | None = None,
     inner_steps: int | None = None,
+    norm_stats: NormStats | None = None,
     inductive: bool = False,
+    data_root: str | None = None,
 ) -> dict[str, Result]:
     """Score runs, each by its folder's name, on the test tasks that the first one's recipe draws.
 
     What is said holds for all of them.  Inner steps and statistics that are not said are those of each run's own
-    recipe.  A folder given twice counts once; nothing is written into the runs.
+    recipe.  data_root: where the source of their data lies now.  A folder given twice counts once; nothing is written
+    into the runs.
     """
     different: dict[Path, Path] = {}
     for folder in folders:
         different.setdefault(folder.resolve(), folder)
     if len(different) < 2:
         raise HandfulError(f"compare needs at least 2 different runs, not {len(different)}.")
-    runs = {str(folder): Run.open(folder) for folder in different.values()}  # all open before the first is scored
-    first = next(iter(runs.values())).recipe
-    protocol = first.protocols()[0]
+    runs = {
+        str(folder): Run.open(folder, data_root) for folder in different.values()
+    }  # all open before the first is scored
+    baseline, first = next(iter(runs.items()))
+    protocol = first.recipe.protocols()[0]
+    seed = first.recipe.seed if seed is None else seed
+    drawn = way or protocol.way, shot or protocol.shot, query or protocol.query
+    hashes: dict[str, str] = {}
+    for name, run in runs.items():  # what the data rule out, before any is scored for minutes
+        problem = run.method.problem
+        if problem.name != first.method.problem.name:
+            raise HandfulError(
+                f"{name} does {problem.name} and {baseline} {first.method.problem.name}; only runs of one problem "
+                "compare."
+            )
+        with _named(name):
+            hashes[name] = problem.sampler(run.data.test, *drawn, seed).task_hash(tasks or protocol.tasks)
+        check_tasks(hashes)
     results: dict[str, Result] = {}
     for name, run in runs.items():
-        results[name] = evaluate(
-            run,
-            way=way or protocol.way,
-            shot=shot or protocol.shot,
-            query=query or protocol.query,
-            tasks=tasks or protocol.tasks,
-            seed=first.seed if seed is None else seed,
-            inner_steps=inner_steps,
-            inductive=inductive,
-        )
-        check_comparable(results)  # now, rather than after minutes of scoring the others
+        with _named(name):
+            results[name] = evaluate(
+                run,
+                way=drawn[0],
+                shot=drawn[1],
+                query=drawn[2],
+                tasks=tasks or protocol.tasks,
+                seed=seed,
+                inner_steps=inner_steps,
+                norm_stats=norm_stats,
+                inductive=inductive,
+            )
+        check_comparable(results)
     return results
+
+
+@contextmanager
+def _named(run: str) -> Iterator[None]:
+    """An error in it says which run is at fault."""
+    try:
+        yield
+    except HandfulError as error:
+        raise HandfulError(f"{run}: {error}") from error
 
 
 def clear_of_zero(clear: int, total: int) -> str:

@@ -1,8 +1,8 @@
 """Episodes (tasks): what makes up task number i, and the tensors of a batch of tasks.
 
-Task i of an epoch is a function of (seed, epoch, i) and of nothing else: Philox is a
-counter-based generator, so each task owns a block of its counter, and any process can draw any task without drawing
-the ones before it.  The tasks are therefore the same for every number of workers, ranks and chunks.
+Task i of an epoch is a function of (seed, epoch, i) and of nothing else: Philox is a counter-based generator, so each
+task owns a block of its counter, and any process can draw any task without drawing the ones before it.  The tasks are
+therefore the same for every number of workers, ranks and chunks.
 """
 
 from __future__ import annotations

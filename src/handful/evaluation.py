@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -19,7 +19,7 @@ from handful.data.dataset import Split
 from handful.embedding import EmbeddedTasks
 from handful.episodes import Episode, EpisodeSampler, Sampler
 from handful.errors import HandfulError
-from handful.files import write_text
+from handful.files import to_json, write_text
 from handful.inner_loop import NormStats, has_batch_norm
 from handful.methods import Method, Metric
 from handful.recipe import Protocol
@@ -33,7 +33,10 @@ TASKS_PER_CHUNK = 20
 
 @dataclass(frozen=True)
 class Result:
-    """One evaluation.  Scores are fractions; intervals are 95 % over tasks; `per_task` is after the last inner step."""
+    """One evaluation: scores in the metric's unit (an accuracy is a fraction), with 95 % intervals over tasks.
+
+    `per_task` is after the last inner step.
+    """
 
     problem: str
     method: str
@@ -61,13 +64,14 @@ class Result:
     per_task: list[float] = field(default_factory=list, repr=False)
 
     def __str__(self) -> str:
-        mode = "transductive" if self.transductive else "inductive"
+        kind = "transductive" if self.transductive else "inductive"
+        conditions = wording.conditions(kind, self.norm_stats, self.inner_steps)
         means = {name: floor["mean"] for name, floor in self.floors.items()}
         floors = ", ".join(f"{name} {wording.measured(mean, metric=self.metric)}" for name, mean in means.items())
         text = (
-            f"{wording.name(self.metric)} {wording.measured(self.mean, self.ci95, self.metric)} (95 % over "
-            f"{self.tasks} tasks, {wording.protocol(self.way, self.shot, self.query)}, {mode}; floors: {floors}; "
-            f"tasks {self.task_hash})"
+            f"{wording.name(self.metric)} {self._score()} (95 % over {self.tasks} tasks, "
+            f"{wording.protocol(self.way, self.shot, self.query)}, {conditions}, {self.split} split; "
+            f"floors: {floors}; tasks {self.task_hash})"
         )
         lower = wording.lower_is_better(self.metric)
         best = (min if lower else max)(means, key=means.__getitem__, default=None)
@@ -75,6 +79,13 @@ class Result:
         if best and not wording.better(nearest, means[best], self.metric):
             text += f"\nThis is not clearly {'below' if lower else 'above'} the floor {best!r}."
         return f"{text}\n{self.note}" if self.note else text
+
+    def _score(self) -> str:
+        """The mean with its interval, or where the adaptation of some task diverged."""
+        if math.isfinite(self.mean):
+            return wording.measured(self.mean, self.ci95, self.metric)
+        steps = (step for step, mean in enumerate(self.by_inner_step) if not math.isfinite(mean))
+        return f"diverged at inner step {next(steps, self.inner_steps)}"
 
     @property
     def file_name(self) -> str:
@@ -85,8 +96,8 @@ class Result:
         )
 
     def to_json(self) -> str:
-        """All fields as JSON."""
-        return json.dumps(asdict(self), ensure_ascii=False, indent=1)
+        """All fields as JSON; a score that is not finite is null."""
+        return to_json(asdict(self))
 
     def save(self, folder: Path) -> Path:
         """Write it into a run's `eval` folder."""
@@ -162,8 +173,8 @@ def evaluate_method(
     inner_steps = method.inner_steps if protocol.inner_steps is None else protocol.inner_steps
     sampler = method.problem.sampler(split, protocol.way, protocol.shot, protocol.query, seed)
     method.attach_head(method.problem.outputs(protocol.way))
-    plain = norm_stats == method.inductive and not inner_steps  # the path through `predict` refuses all else
-    if embed_once and plain and isinstance(method, Metric) and isinstance(sampler, EpisodeSampler):
+    if embed_once and isinstance(method, Metric) and isinstance(sampler, EpisodeSampler):
+        method.predict(sampler.episodes(0, 1, device=method.device), inner_steps, norm_stats)  # may refuse them
         predict = EmbeddedTasks(method, sampler, protocol.tasks, TASKS_PER_CHUNK).predict
     else:
 

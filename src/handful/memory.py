@@ -40,8 +40,10 @@ class Plan:
 
 
 def size(count: float) -> str:
-    """`28 MiB`, `1.2 GiB`: bytes as a person says them."""
-    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / 2**20:.0f} MiB"
+    """`300 KiB`, `28 MiB`, `1.2 GiB`: bytes as a person says them."""
+    if count >= GIB:
+        return f"{count / GIB:.1f} GiB"
+    return f"{count / 2**20:.0f} MiB" if count >= 2**20 else f"{count / 2**10:.0f} KiB"
 
 
 def plan(method: Method, draw: Callable[[int], Episode], tasks: int, memory_gib: float | None) -> Plan:
@@ -64,9 +66,11 @@ def plan(method: Method, draw: Callable[[int], Episode], tasks: int, memory_gib:
         needed.append(once + (more if method.divisible else together * more))
     asked = "one task" if method.divisible else f"{tasks} tasks, which cannot be divided,"
     source = "" if memory_gib else f" ({SHARE:.0%} of what is free)"
+    graph = getattr(method, "wanted_backprop", None) == "graph"
+    lighter = "set method.backprop to auto or recompute, " if graph else ""
     raise HandfulError(
         f"A step of {asked} needs {size(min(needed))}, but train.memory_gib allows {size(budget)}{source}; raise it, "
-        "or lower way, shot, query or inner_steps."
+        f"{lighter}or lower way, shot, query or inner_steps."
     )
 
 

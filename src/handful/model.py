@@ -25,7 +25,7 @@ from handful.backbones import BACKBONES, weights_to_follow
 from handful.data import class_folders, list_images, load_image
 from handful.data.store import new_folder
 from handful.errors import HandfulError
-from handful.files import read_tensors, write_tensors, write_text
+from handful.files import read_tensors, to_json, write_tensors, write_text
 from handful.methods import METHODS
 from handful.registry import build
 from handful.run import Run
@@ -123,7 +123,7 @@ class Model:
             raise HandfulError(f"{folder} exists and is not a model folder; choose another name.")
         with new_folder(folder) as work:
             write_tensors(work / "model.safetensors", self.network.state_dict())
-            write_text(work / "card.json", json.dumps(self.card.model_dump(), ensure_ascii=False, indent=1))
+            write_text(work / "card.json", to_json(self.card.model_dump()))
         return folder
 
     @classmethod

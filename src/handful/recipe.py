@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from handful.backbones import BACKBONES
 from handful.data.augment import Augment
@@ -17,10 +17,11 @@ from handful.methods import METHODS
 from handful.registry import check_options
 
 SHIPPED = Path(__file__).parent / "recipes"
+LARGEST_SEED = 2**43 - 1  # seed * 1,000,003 + step, which seeds a training step, has 63 bits
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataRecipe(_Section):
@@ -32,7 +33,7 @@ class DataRecipe(_Section):
     channels: Literal[1, 3] | None = None
     rotations: bool = False
     """Count each quarter turn of a class as a class of its own."""
-    split_seed: int = Field(0, ge=0)
+    split_seed: int = Field(0, ge=0, le=LARGEST_SEED)
     """Draws the class split of a folder; apart from `seed`, so that runs with other seeds share their split."""
     fractions: tuple[float, float, float] | None = None
     """Shares of a folder's classes for train, val and test."""
@@ -82,6 +83,20 @@ class LoopRecipe(_Section):
     validation_tasks: int = Field(200, ge=2)
     workers: int = Field(0, ge=0)
     """Processes that load tasks or images; 0 loads them in the training process, as a GPU always does."""
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        """Runs of before there were two ways to vary an image say true or false."""
+        return {True: "drawings", False: "none"}[value] if isinstance(value, bool) else value
+
+    @field_validator("min_lr")
+    @classmethod
+    def _below(cls, value: float, info: ValidationInfo) -> float:
+        lr = info.data.get("lr", value)  # absent if it is wrong itself
+        if value > lr:
+            raise ValueError(f"it should be at most lr, which is {lr:g}")
+        return value
 
 
 class PretrainRecipe(LoopRecipe):
@@ -141,7 +156,7 @@ class Recipe(_Section):
     """A whole run."""
 
     name: str
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
     data: DataRecipe
     backbone: PartRecipe
     method: PartRecipe
@@ -245,4 +260,5 @@ def _sentence(error: ValidationError) -> str:
         absent = [".".join(map(str, e["loc"])) for e in error.errors() if e["type"] == "missing"]
         keys = f"the key {absent[0]!r} is" if len(absent) == 1 else f"the keys {', '.join(absent)} are"
         return f"{keys} missing; recipes/ has examples, and `handful list recipes` names them."
-    return f"{where} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
+    wrong = first["msg"].removeprefix("Value error, ")
+    return f"{where} is {first['input']!r}: {wrong[0].lower()}{wrong[1:]}."

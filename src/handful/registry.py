@@ -69,7 +69,7 @@ def check_options(kind: str, registry: Registry, spec: Mapping[str, Any]) -> dic
     for option in options:
         if option not in fields:
             raise unknown(f"option of {kind} {name!r}", option, fields)
-    model = create_model(name, __config__=ConfigDict(strict=False, extra="forbid"), **fields)
+    model = create_model(name, __config__=ConfigDict(strict=False, extra="forbid", allow_inf_nan=False), **fields)
     try:
         return model(**options).model_dump()
     except ValidationError as error:

@@ -17,7 +17,7 @@ from handful.methods import METHODS, Method
 from handful.problems import problem_of
 from handful.recipe import DataRecipe, Recipe, parse
 from handful.registry import build
-from handful.runtime import environment
+from handful.runtime import device, environment
 
 METRICS = ("step", "seconds", "loss", "score", "lr", "val_mean", "val_ci95")  # the columns of metrics.csv
 WRITTEN = (
@@ -44,7 +44,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path | str, data_root: str | None = None, backbone: nn.Module | None = None) -> Run:
-        """Open a run folder with its best weights.
+        """Open a run folder with its best weights, on the GPU where there is one.
 
         data_root: where the data's source lies now; backbone: the module, if it is none that a recipe can name.
         Data whose classes are split otherwise than in training is refused: it would be tested on what it has seen.
@@ -59,7 +59,7 @@ class Run:
         method = build("method", METHODS, recipe.method.spec(), backbone=backbone)
         method.problem = problem_of(data)
         method.attach_head(method.problem.outputs(recipe.train.way))
-        run = cls(folder, recipe, method, data)
+        run = cls(folder, recipe, method.to(device()), data)
         run.load_weights("best")
         return run
 

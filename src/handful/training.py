@@ -9,7 +9,6 @@ stage).
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -31,7 +30,7 @@ from handful.data.store import CPU
 from handful.episodes import ImageSampler
 from handful.errors import HandfulError
 from handful.evaluation import Result, evaluate_method
-from handful.files import write_text
+from handful.files import to_json, write_text
 from handful.memory import plan
 from handful.methods import METHODS, Method, Pretraining
 from handful.problems import problem_of
@@ -39,7 +38,7 @@ from handful.progress import Progress
 from handful.recipe import LoopRecipe, PretrainRecipe, Protocol, Recipe, TrainRecipe, make_recipe
 from handful.registry import build
 from handful.run import Run, check_split, is_run, open_data
-from handful.runtime import environment, keep_freed_memory
+from handful.runtime import device, environment, keep_freed_memory
 
 ROWS_PER_VALIDATION = 10
 
@@ -117,9 +116,6 @@ def main(
     settings, protocols = recipe.train, recipe.protocols()
     problem = method.problem = problem_of(data)
     tasks = problem.sampler(data.train, settings.way, settings.shot, settings.query, recipe.seed, settings.augment)
-    for protocol in protocols:  # refuse what cannot be evaluated before training for hours
-        for split in (data.val, data.test):
-            problem.sampler(split, protocol.way, protocol.shot, protocol.query)
     shape = getattr(method.backbone, "input_shape", data.input_shape)
     if tuple(shape) != data.input_shape:
         raise HandfulError(
@@ -132,31 +128,45 @@ def main(
             f"The method {recipe.method.name} learns nothing from episodes: set train.steps to 0, and give it a "
             "pretrain section."
         )
+    check_protocols(method, data, protocols, recipe.pretrain is not None)
 
-    claim(out, recipe, fresh)
-    if is_run(out):
-        check_split(out, data)
-    write_text(out / "recipe.yaml", recipe.to_yaml())
-    write_text(out / "environment.json", json.dumps({**environment(), "freed_memory_kept": kept}, indent=1))
-    write_text(out / "split.json", json.dumps(data.describe(), ensure_ascii=False, indent=1))
-    run, fabric = Run(out, recipe, method, data), Fabric(devices=1)
-    before = pretrain(fabric, run, protocols[0], max_minutes, quiet) if recipe.pretrain else Progressed()
-    method.prepare(data.train)
-    with Progress(recipe.name, settings.steps, method.problem.metric, quiet) as progress:
-        progressed = Progressed()
-        if recipe.pretrain and before.step < recipe.pretrain.steps:  # out of time: episodes wait for its end
-            run.save_weights("best")
-        else:
-            batches = Batches("tasks", tasks.episodes, settings.tasks_per_step)
-            left = None if max_minutes is None else max(0.0, max_minutes - before.seconds / 60)
-            progressed = fit(fabric, run, method, batches, settings, protocols[0], left, progress)
-            run.load_weights("best")
-        results = conclude(run, protocols, progress)
+    with claim(out, recipe, fresh):
+        if is_run(out):
+            check_split(out, data)
+        write_text(out / "recipe.yaml", recipe.to_yaml())
+        write_text(out / "environment.json", to_json({**environment(), "freed_memory_kept": kept}))
+        write_text(out / "split.json", to_json(data.describe()))
+        run, fabric = Run(out, recipe, method, data), Fabric(accelerator=device().type, devices=1)
+        before = pretrain(fabric, run, protocols[0], max_minutes, quiet) if recipe.pretrain else Progressed()
+        method.prepare(data.train)
+        with Progress(recipe.name, settings.steps, method.problem.metric, quiet) as progress:
+            progressed = Progressed()
+            if recipe.pretrain and before.step < recipe.pretrain.steps:  # out of time: episodes wait for its end
+                run.save_weights("best")
+            else:
+                batches = Batches("tasks", tasks.episodes, settings.tasks_per_step)
+                left = None if max_minutes is None else max(0.0, max_minutes - before.seconds / 60)
+                progressed = fit(fabric, run, method, batches, settings, protocols[0], left, progress)
+                run.load_weights("best")
+            results = conclude(run, protocols, progress)
     if not quiet:
         print(*results, sep="\n")
         steps, minutes = before.step + progressed.step, (before.seconds + progressed.seconds) / 60
         print(f"{steps} steps in {minutes:.1f} minutes; report: {out / 'report.html'}")
     return run, results
+
+
+def check_protocols(method: Method, data: Data, protocols: list[Protocol], pretrained: bool) -> None:
+    """Refuse before training for hours what could not be evaluated after it, by predicting a small task each way."""
+    for protocol in protocols:
+        for split in (data.val, data.test):
+            method.problem.sampler(split, protocol.way, protocol.shot, protocol.query)
+        method.attach_head(method.problem.outputs(protocol.way))
+        norm_stats = protocol.norm_stats or method.norm_stats
+        if norm_stats == "running" and pretrained:
+            continue  # there are none before pre-training
+        episode = method.problem.sampler(data.test, protocol.way, protocol.shot, 1).episodes(0, 1, device=method.device)
+        method.predict(episode, protocol.inner_steps, norm_stats, every_step=False)
 
 
 def pretrain(fabric: Fabric, run: Run, validation: Protocol, max_minutes: float | None, quiet: bool) -> Progressed:
@@ -179,14 +189,14 @@ def conclude(run: Run, protocols: list[Protocol], progress: Progress) -> list[Re
     """Score the test tasks of every protocol, and draw the report."""
     from handful.report import draw_step_sizes, draw_task, write_report, write_run_plots  # matplotlib, only now
 
-    results = []
+    results: list[Result] = []
     for protocol in protocols:
         asked = wording.protocol(protocol.way, protocol.shot, protocol.query)
         progress.say(f"scoring {protocol.tasks} test tasks, {asked}")
         result = evaluate_method(run.method, run.data.test, protocol, seed=run.recipe.seed, run=run.provenance())
+        result.save(run.folder)  # at once: the next protocol may take hours
         results.append(result)
-    for result in reversed(results):  # the main one last: the newest result is the report's headline
-        result.save(run.folder)
+    results[0].save(run.folder)  # again: the newest result is the report's headline, and that is the main one
     write_run_plots(run.folder)
     draw_task(run, max(protocols, key=lambda protocol: protocol.query))
     draw_step_sizes(run)
@@ -285,9 +295,11 @@ def plan_step(
 ) -> None:
     """Decide how many tasks to hold at a time, and say what a step will take.
 
-    A resumed run keeps to what was decided, whatever is free now: its sums are the same to the last bit.
+    A resumed run keeps to what was decided, whatever is free now: its sums are the same to the last bit.  It is
+    decided anew if what was asked for has changed.
     """
-    if progressed.chunk and progressed.memory_gib == settings.memory_gib:
+    asked = settings.memory_gib, list(method.backprops)
+    if progressed.chunk and asked == (progressed.memory_gib, progressed.backprops):
         method.chunk, method.backprop = progressed.chunk, progressed.backprop
         return
     if settings.steps == 0:
@@ -295,7 +307,8 @@ def plan_step(
     found = plan(
         method, lambda count: batches.draw(0, count, device=method.device), settings.tasks_per_step, settings.memory_gib
     )
-    progressed.chunk, progressed.backprop, progressed.memory_gib = found.chunk, found.backprop, settings.memory_gib
+    progressed.chunk, progressed.backprop = found.chunk, found.backprop
+    progressed.memory_gib, progressed.backprops = asked
     progress.say(str(found))
 
 

@@ -25,9 +25,9 @@ def lower_is_better(metric: str) -> bool:
     return any(word in metric.lower() for word in ("error", "loss", "mse"))
 
 
-def better(value: float, than: float, metric: str) -> bool:
-    """Whether a value of the metric is the better one; any is better than one that is not a number."""
-    return math.isnan(than) or (value < than if lower_is_better(metric) else value > than)
+def better(value: float, than: float | None, metric: str) -> bool:
+    """Whether a value of the metric is the better one; any is better than none, or than one that is not a number."""
+    return than is None or math.isnan(than) or (value < than if lower_is_better(metric) else value > than)
 
 
 def measured(mean: float, ci95: float | None = None, metric: str = "accuracy", signed: bool = False) -> str:
@@ -58,6 +58,12 @@ def protocol(way: int | None, shot: int | None, query: int | None) -> str:
     if query:
         parts.append(("1 query" if query == 1 else f"{query} queries") + (" a class" if classes else ""))
     return ", ".join(filter(None, parts))
+
+
+def conditions(kind: str, norm_stats: str | None, inner_steps: int | None) -> str:
+    """`inductive (support statistics), 2 inner steps`: whose batch-norm statistics judged the queries, and when."""
+    statistics = f" ({name(norm_stats)} statistics)" if norm_stats not in (None, "none") else ""
+    return f"{kind}{statistics}" + ("" if inner_steps is None else f", {count(inner_steps, 'inner step')}")
 
 
 def count(number: int, noun: str) -> str:

@@ -125,7 +125,7 @@ def test_moments_are_seen_on_the_way(fast: bool, given: bool) -> None:
 
 
 def test_norms_for_every_step_need_batch_norm() -> None:
-    with pytest.raises(HandfulError, match="per_step_norm needs batch norm layers, but this network has none"):
+    with pytest.raises(HandfulError, match=r"this network has none; set method.per_step_norm=false"):
         plus(backbone=lambda: Smooth(group_norm))
 
 
@@ -171,7 +171,7 @@ def test_per_step_statistics_that_nobody_kept_are_refused(store: ImageStore) -> 
 
     method = made(MAML, Picture).float()
     protocol = Protocol(way=WAY, shot=1, query=2, tasks=2, norm_stats="per_step")
-    message = r"norm_stats is 'per_step', but this run kept no statistics for every step; use per_step_norm=true"
+    message = r"norm_stats is 'per_step', but this run kept no statistics for every step; train maml\+\+ with"
     with pytest.raises(HandfulError, match=message):
         evaluate_method(method, store.test, protocol)
     kept = made(MAMLPlusPlus, Picture, inner_steps=STEPS).float()

@@ -9,14 +9,16 @@ import struct
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from handful.errors import HandfulError
 from handful.evaluation import Result
+from handful.inner_loop import NormStats
 from handful.report import write_comparison, write_report, write_run_plots
+from handful.report.html import NORM_STATS
 
 HEADER = "step,seconds,loss,score,lr,val_mean,val_ci95"
 
@@ -144,6 +146,10 @@ def test_inductive_is_said_in_words(tmp_path: Path) -> None:
     text = Page(write_report([run], tmp_path / "r.html")).text
     assert "Inductive : every query is answered on its own; normalisation uses the statistics of the support" in text
     assert "ransductive" not in text
+
+
+def test_all_kinds_of_statistics_have_words() -> None:
+    assert set(NORM_STATS) == {*get_args(NormStats), "none"}
 
 
 def test_the_headline_is_the_newest_test_result_without_a_note(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
-from torch import Tensor, nn
+from torch import nn
 
 from handful.backbones import conv4
 from handful.errors import HandfulError
+from handful.methods import MAML, GradientBased, Method, ProtoMAML, ProtoNet, Reptile
 from handful.report import draw_step_sizes
 from handful.report.plots import step_sizes
 from handful.report.rates import layer_names
@@ -27,12 +29,11 @@ def network() -> nn.Module:
     return nn.Sequential(OrderedDict(backbone=backbone, head=nn.Linear(2, 5)))
 
 
-def drawn(tmp_path: Path, rates: dict[str, Tensor]) -> tuple[Path | None, SimpleNamespace]:
-    """draw_step_sizes on a stand-in for a run whose method has learned these rates."""
-    method = SimpleNamespace(network=network(), learned_rates=lambda: rates)
+def drawn(tmp_path: Path, method: Method) -> Path | None:
+    """draw_step_sizes on a stand-in for a run with this method, for tasks of two classes."""
+    method.attach_head(2)
     recipe = SimpleNamespace(method=SimpleNamespace(spec=lambda: {"name": "maml", "inner_lr": 0.4}))
-    run = SimpleNamespace(folder=tmp_path, method=method, recipe=recipe)
-    return draw_step_sizes(run), run  # type: ignore[arg-type]
+    return draw_step_sizes(SimpleNamespace(folder=tmp_path, method=method, recipe=recipe))  # type: ignore[arg-type]
 
 
 def title(figure: object) -> str:
@@ -127,7 +128,12 @@ def test_layers_are_named_by_kind_and_order() -> None:
     assert set(names) == {f"backbone.blocks.{i}" for i in (0, 1, 3, 4, 6, 7, 9, 10)}  # the head is called head
 
 
-def test_the_shapes_tell_the_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["per_tensor", "per_step", "per_element"])
+@pytest.mark.parametrize("make", [MAML, ProtoMAML])
+def test_the_optimizer_tells_the_kind(
+    make: Callable[..., GradientBased], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shapes do not: a bias may have as many entries as there are steps, a head from prototypes has no entries yet."""
     seen: list[tuple[list[str], str, float | None]] = []
 
     def remember(rates: dict[str, object], per: str, initial: float | None) -> object:
@@ -135,17 +141,13 @@ def test_the_shapes_tell_the_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return step_sizes(rates, per, initial)  # type: ignore[arg-type]
 
     monkeypatch.setattr("handful.report.rates.step_sizes", remember)
-    shapes = {name: value.shape for name, value in network().named_parameters()}
-    for shape in ([], [5], None):  # the head's bias has shape [5], too
-        rates = {name: torch.full(list(own) if shape is None else shape, 0.5) for name, own in shapes.items()}
-        path, _ = drawn(tmp_path, rates)
-        assert path == tmp_path / "plots" / "step_sizes.png"
-        assert path.read_bytes().startswith(b"\x89PNG")
-    assert [per for _, per, _ in seen] == ["tensor", "step", "element"]
-    assert seen[0][0] == ["norm 4.bias", "head.weight", "head.bias"]
-    assert {initial for *_, initial in seen} == {0.4}
+    path = drawn(tmp_path, make(network().get_submodule("backbone"), inner_lr=0.4, inner_steps=2, rates=kind))
+    assert path == tmp_path / "plots" / "step_sizes.png"
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert seen == [(["norm 4.bias", "head.weight", "head.bias"], kind.removeprefix("per_"), 0.4)]
 
 
 def test_nothing_is_drawn_where_nothing_was_learned(tmp_path: Path) -> None:
-    assert drawn(tmp_path, {})[0] is None
+    for make in (MAML, Reptile, ProtoNet):
+        assert drawn(tmp_path, make(network().get_submodule("backbone"))) is None
     assert list(tmp_path.iterdir()) == []

@@ -36,8 +36,7 @@ def read(
     skip_bad: bool = False,
     fractions: Sequence[float] = FRACTIONS,
 ) -> Contents:
-    """The pictures of class folders, uint8 [channels, image_size, image_size], and the split of their
-    classes.
+    """The pictures of class folders, uint8 [channels, image_size, image_size], and the split of their classes.
 
     Each picture is turned as its EXIF orientation says, resized so that its short side is `image_size`, and
     cropped in its centre.  Where the source has `train`, `val` (or `valid`, `validation`) and `test`

@@ -138,7 +138,9 @@ class PerStepNorm(nn.Module):
         super().__init__()
         layers = {name: m for name, m in network.named_modules() if isinstance(m, _BatchNorm) and m.affine}
         if not layers:
-            raise HandfulError("per_step_norm needs batch norm layers, but this network has none; leave it out.")
+            raise HandfulError(
+                "per_step_norm needs batch norm layers, but this network has none; set method.per_step_norm=false."
+            )
         self.inner_steps = inner_steps
         self.names = [f"{name}.{part}" for name in layers for part in ("weight", "bias")]
         rows = [getattr(m, part).detach() for m in layers.values() for part in ("weight", "bias")]

@@ -237,8 +237,8 @@ class Adaptation:
     def __init__(self, method: GradientBased, episode: Episode, norm_stats: NormStats, training: bool) -> None:
         if norm_stats == "per_step" and method.norms is None:
             raise HandfulError(
-                "norm_stats is 'per_step', but this run kept no statistics for every step; use per_step_norm=true in "
-                "training, or 'support' for inductive predictions."
+                "norm_stats is 'per_step', but this run kept no statistics for every step; train maml++ with "
+                "per_step_norm, or use 'support' for inductive predictions."
             )
         self.method, self.episode, self.training = method, episode, training
         self.tasks = len(episode.support_x)

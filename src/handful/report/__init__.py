@@ -14,6 +14,7 @@ from handful.report.plots import (
     task_histogram,
 )
 from handful.report.rates import draw_step_sizes, step_sizes
+from handful.report.record import write_record
 from handful.report.task import draw_task
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "step_sizes",
     "task_histogram",
     "write_comparison",
+    "write_record",
     "write_report",
     "write_run_plots",
 ]

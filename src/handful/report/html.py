@@ -39,8 +39,9 @@ NORM_STATS = {
     "batch": "normalisation uses the statistics of the batch at hand",
     "running": "normalisation uses the running statistics of training",
     "support": "normalisation uses the statistics of the support set",
+    "support+1": "normalisation uses the statistics of the support set and the one query together",
+    "per_step": "normalisation uses running statistics that training kept for each inner step",
     "none": "the network has no batch normalisation",
-    "per_step": "normalisation has statistics of its own for every inner step",
 }
 
 

@@ -186,8 +186,8 @@ def task_histogram(per_task: Array, floors: Mapping[str, float] | None = None, m
 def forest(rows: Sequence[tuple[str, float, float]], metric: str = "accuracy") -> Figure:
     """Paired differences with their 95 % intervals about the zero line, drawn top down.
 
-    rows: (label, mean, ci95), accuracies as fractions, drawn as percentage points.  An interval that
-    holds zero is hollow and grey.
+    rows: (label, mean, ci95), accuracies as fractions, drawn as percentage points.  An interval that holds zero is
+    hollow and grey.
     """
     if not rows:
         raise HandfulError("forest needs at least one difference, not 0.")

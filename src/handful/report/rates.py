@@ -10,7 +10,7 @@ import math
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,6 +20,8 @@ from matplotlib.ticker import MaxNLocator
 from torch import nn
 
 from handful.errors import HandfulError, unknown
+from handful.inner_loop import GradientDescent
+from handful.methods import GradientBased
 from handful.report.style import BLUE, INK, LINE, MUTED, ORANGE, PANEL, Floats, as_floats, save, styled
 
 if TYPE_CHECKING:
@@ -65,16 +67,14 @@ def step_sizes(rates: Mapping[str, Array], per: Per, initial: float | None = Non
 
 def draw_step_sizes(run: Run) -> Path | None:
     """Draw the step sizes that a run's method has learned to `plots/step_sizes.png`; nothing if it learned none."""
-    rates = {name: as_floats(rate) for name, rate in run.method.learned_rates().items()}
+    method = run.method
+    if not (isinstance(method, GradientBased) and isinstance(method.optimizer, GradientDescent)):
+        return None
+    rates = {name: as_floats(rate) for name, rate in method.learned_rates().items()}
     if not rates:
         return None
-    shapes = {name: tuple(value.shape) for name, value in run.method.network.named_parameters()}
-    per: Per = "step"  # what is left: [S], which may also be the shape of a bias
-    if all(rate.ndim == 0 for rate in rates.values()):
-        per = "tensor"
-    elif all(rate.shape == shapes.get(name) for name, rate in rates.items()):
-        per = "element"
-    layers = layer_names(run.method.network)
+    per: Any = method.optimizer.kind.removeprefix("per_")
+    layers = layer_names(method.network)
     figure = step_sizes(
         {_renamed(name, layers): rate for name, rate in rates.items()},
         per,

@@ -6,17 +6,19 @@ import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from handful.errors import HandfulError
 from handful.run import METRICS
 
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+
+Score = Annotated[float, BeforeValidator(lambda value: np.nan if value is None else value)]  # null: it diverged
 
 
 class Floor(BaseModel):
@@ -24,7 +26,7 @@ class Floor(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    mean: float
+    mean: Score
     ci95: float | None = None
 
     @property
@@ -39,7 +41,7 @@ class Evaluation(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     metric: str
-    mean: float
+    mean: Score
     ci95: float | None
     tasks: int
     problem: str = ""
@@ -55,13 +57,13 @@ class Evaluation(BaseModel):
     norm_stats: str | None = None
     transductive: bool | None = None
     inner_steps: int | None = None
-    by_inner_step: list[float] = []
-    by_inner_step_ci95: list[float] = []
+    by_inner_step: list[Score] = []
+    by_inner_step_ci95: list[Score] = []
     floors: dict[str, Floor] = {}
     seconds: float | None = None
     note: str | None = None
     run: dict[str, Any] = {}
-    per_task: list[float] = []
+    per_task: list[Score] = []
 
     @model_validator(mode="after")
     def _lengths(self) -> Evaluation:

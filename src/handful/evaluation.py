@@ -206,10 +206,20 @@ def evaluate_method(
         by_inner_step_ci95=widths.tolist(),
         floors={name: {"mean": float(v.mean()), "ci95": float(interval(v))} for name, v in floors.items()},
         seconds=round(time.perf_counter() - started, 2),
-        note=split.data.info.get("note"),
+        note=note(method, split),
         run=run or {},
         per_task=scores[-1].tolist(),
     )
+
+
+def note(method: Method, split: Split) -> str | None:
+    """What a result must say besides its figures: flaws of the data, and what the backbone's weights have seen of it."""
+    said = [split.data.info.get("note")]
+    if seen := getattr(method.backbone, "seen", None):
+        whole = split.data.info.get("part_of")
+        known = f", of which {split.data.name} is a part: these classes are not new to it" if whole else ""
+        said.append(f"The backbone's weights come from {seen}{known if whole and whole in seen else ''}.")
+    return " ".join(filter(None, said)) or None
 
 
 def score_tasks(

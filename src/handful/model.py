@@ -71,6 +71,8 @@ class Card(BaseModel):
     norm_stats: str
     recipe: str
     trained_on: str
+    seen: str | None = None
+    """What the backbone's weights had been trained on before."""
     accuracy: dict[str, Any] | None = None
     """What such models reach on test tasks of their training data: mean, ci95, tasks, way, shot, task_hash, floors."""
 
@@ -187,6 +189,7 @@ def fit(support: str | Path | Mapping[str, Sequence[str | Path]], run: Run, inne
         norm_stats=run.method.inductive,
         recipe=run.recipe.name,
         trained_on=run.data.name,
+        seen=getattr(run.method.backbone, "seen", None),
         accuracy=expected_accuracy(run, len(classes), min(map(len, classes.values())), steps),
     )
     return Model(network, card)

@@ -286,6 +286,23 @@ def test_centre_is_the_mean_feature_of_the_training_classes(store: ImageStore) -
     assert torch.allclose(ready.head.centre, expected, atol=1e-6)
 
 
+def test_a_result_says_what_the_weights_have_seen(store: ImageStore) -> None:
+    """And whether the data is part of it; weights that were made here have seen nothing."""
+    from dataclasses import replace
+
+    protocol, ready = Protocol(way=3, shot=1, query=2, tasks=2), made(store, ProtoNet)
+    assert evaluate_method(ready, store.test, protocol).note is None
+    ready.backbone.seen = "ImageNet-1k (1,000 classes)"  # type: ignore[assignment]
+    plain = evaluate_method(ready, store.test, protocol)
+    assert plain.note == "The backbone's weights come from ImageNet-1k (1,000 classes)."
+    part = replace(store, info={**store.info, "part_of": "ImageNet", "note": "A flaw."})
+    assert evaluate_method(ready, part.test, protocol).note == (
+        "A flaw. The backbone's weights come from ImageNet-1k (1,000 classes), of which patterns is a part: these "
+        "classes are not new to it."
+    )
+    assert "are not new to it" in str(evaluate_method(ready, part.test, protocol))
+
+
 def test_what_a_metric_method_does_not_take(store: ImageStore) -> None:
     ready = made(store, ProtoNet)
     episode = EpisodeSampler(store.test, 3, 1, 2).episodes(0, 1)

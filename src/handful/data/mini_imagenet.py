@@ -97,7 +97,7 @@ def read(source: Path, image_size: int = 84, classes: int | None = None) -> Cont
     Raises HandfulError: a list or an archive is missing or damaged, a list is not the published one, a listed picture
     is in no archive or cannot be decoded.
     """
-    info = {"name": "mini_imagenet", "split": "Ravi and Larochelle 2017"}
+    info = {"name": "mini_imagenet", "part_of": "ImageNet", "split": "Ravi and Larochelle 2017"}
     if shared := leaks(classes):
         info["note"] = (
             f"mini-ImageNet as published has {shared} of its validation pictures among its training pictures, under "

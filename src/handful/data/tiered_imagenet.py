@@ -38,7 +38,8 @@ def read(source: Path, image_size: int = 84, classes: int | None = None) -> Cont
     classes: only the first so many of each split.  Raises HandfulError: a list, a class or a pickle is missing or
     damaged, or there are other numbers of classes than published.
     """
-    return contents(survey(source), image_size, classes, name="tiered_imagenet", split="Ren et al. 2018")
+    info = {"name": "tiered_imagenet", "part_of": "ImageNet", "split": "Ren et al. 2018"}
+    return contents(survey(source), image_size, classes, **info)
 
 
 def files(folder: Path) -> list[Path]:

@@ -141,7 +141,9 @@ def test_a_method_without_any_training(store: ImageStore, tmp_path: Path) -> Non
 
 def test_nothing_to_learn_is_refused(store: ImageStore, tmp_path: Path) -> None:
     method = ProtoNet(conv4(channels=4, input_shape=store.input_shape, downsample="stride").requires_grad_(False))
-    with pytest.raises(HandfulError, match="nothing to learn: the backbone conv4 is frozen, and protonet has no"):
+    with pytest.raises(
+        HandfulError, match="nothing to learn: the backbone conv4 is frozen, and protonet has no weights"
+    ):
         hf.train(method, store, way=3, shot=1, query=3, steps=1, out=tmp_path / "run", quiet=True)
 
 

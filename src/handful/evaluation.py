@@ -213,7 +213,7 @@ def evaluate_method(
 
 
 def note(method: Method, split: Split) -> str | None:
-    """What a result must say besides its figures: flaws of the data, and what the backbone's weights have seen of it."""
+    """What a result must say besides its figures: flaws of the data, and what the backbone's weights have seen."""
     said = [split.data.info.get("note")]
     if seen := getattr(method.backbone, "seen", None):
         whole = split.data.info.get("part_of")

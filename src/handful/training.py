@@ -130,8 +130,8 @@ def main(
         )
     if settings.steps and not any(p.requires_grad for p in method.parameters()):
         raise HandfulError(
-            f"There is nothing to learn: the backbone {recipe.backbone.name} is frozen, and {recipe.method.name} has no "
-            "weights; set train.steps to 0, or backbone.frozen to false."
+            f"There is nothing to learn: the backbone {recipe.backbone.name} is frozen, and {recipe.method.name} has "
+            "no weights; set train.steps to 0, or backbone.frozen to false."
         )
     check_protocols(method, data, protocols, recipe.pretrain is not None)
 

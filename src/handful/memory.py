@@ -17,6 +17,7 @@ import torch
 
 from handful.episodes import Episode
 from handful.errors import HandfulError
+from handful.inner_loop import random_state, set_random_state
 from handful.methods import Method
 
 GIB = 2**30
@@ -81,7 +82,7 @@ def step_peak(method: Method, draw: Callable[[int], Episode], together: int) -> 
         return max(peaks)
 
     steps, buffers = method.inner_steps, {name: value.clone() for name, value in method.named_buffers()}
-    drawn, outer = torch.get_rng_state(), method.outer_step
+    drawn, outer = random_state(method.device), method.outer_step
     try:
         few = min(steps, 2)
         one, two, pair = measured(1, 1), measured(1, few), measured(min(2, together), 1)
@@ -89,7 +90,7 @@ def step_peak(method: Method, draw: Callable[[int], Episode], together: int) -> 
         method.inner_steps, method.outer_step = steps, outer
         method.zero_grad(set_to_none=True)
         method.load_state_dict(buffers, strict=False)  # nothing was learned by this
-        torch.set_rng_state(drawn)
+        set_random_state(drawn, method.device)
     a_step = max(two - one, 0)
     if together == 1:
         return 0, one + (steps - 1) * a_step

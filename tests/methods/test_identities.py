@@ -26,6 +26,7 @@ from handful.methods.reptile import displacement
 from handful.problems import Regression
 from handful.recipe import Protocol
 from tests.methods.family import (
+    FAMILY,
     LR,
     STEPS,
     TASKS,
@@ -43,7 +44,7 @@ from tests.methods.family import (
     plain_gradient,
 )
 
-EVERY: list[str] = sorted(METHODS)
+EVERY = list(FAMILY)
 
 
 def task(b: int = 0) -> Episode:

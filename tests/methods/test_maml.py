@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from handful.backbones import conv4
 from handful.data.store import ImageStore
 from handful.episodes import Episode, EpisodeSampler
 from handful.errors import HandfulError
 from handful.methods import MAML, GradientBased
+from tests.methods import family
+from tests.methods.family import LR, ODD, STEPS, Odd, close, gradient, of_network, plain_gradient
 
 
 def made(store: ImageStore, **options: object) -> GradientBased:
@@ -66,22 +72,37 @@ def test_no_inner_step() -> None:
         MAML(nn.Identity(), inner_steps=0)
 
 
-def test_any_module_is_a_backbone(store: ImageStore, episode: Episode) -> None:
-    """No rewritten layers: a plain module with nn.LSTM-free, unfoldable parts trains as well."""
+def patches(net: Any, rows: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = net.norm(net.embed(rows.unfold(1, 3, 3).unfold(2, 3, 3).reshape(len(rows), 4, 9))).mean(1)
+    return found
 
-    class Patches(nn.Module):
-        out_features = 8
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.embed = nn.Linear(16, 8)
-            self.norm = nn.LayerNorm(8)
+OTHERS: dict[str, Callable[[], nn.Module]] = {
+    **ODD,
+    "patches": lambda: Odd(patches, 8, embed=nn.Linear(9, 8), norm=nn.LayerNorm(8)),
+}
 
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            patches = images.unfold(2, 4, 4).unfold(3, 4, 4).reshape(len(images), 16, 16)
-            return self.norm(self.embed(patches)).mean(1)
 
-    method = MAML(Patches(), inner_lr=0.1, inner_steps=1)
-    method.attach_head(3)
-    method(episode).loss.backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in method.parameters())
+@pytest.mark.parametrize("backprop", ["graph", "recompute"])
+@pytest.mark.parametrize("name", OTHERS)
+def test_any_module_is_a_backbone(name: str, backprop: str) -> None:
+    """Neither folding nor vmap can run all of these: the gradient is that of the plain loop, again at the next step."""
+    options: dict[str, Any] = {"inner_lr": LR, "inner_steps": STEPS, "backprop": backprop}
+    method = family.made(MAML, OTHERS[name], **options)
+    for _ in range(2):
+        found = of_network(gradient(method, family.episode()))
+        close(found, plain_gradient(method, family.episode()))
+    assert method.passing[0] == ("vmap" if name in ("patches", "a table through a layer", "a kernel as a matrix") else "loop")
+
+
+def test_activation_checkpointing_is_refused() -> None:
+    """On the way back it would run the module with its own parameters: other gradients, and no error."""
+
+    def checkpointed(net: Any, rows: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = checkpoint(net.layer, rows.mean(1), use_reentrant=False)
+        return found
+
+    for tasks in (1, 3):
+        method = family.made(MAML, lambda: Odd(checkpointed, 4, layer=nn.Linear(6, 4)))
+        with pytest.raises(HandfulError, match="uses activation checkpointing.*backprop='recompute'"):
+            method(family.episode(tasks))

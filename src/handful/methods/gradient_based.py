@@ -33,7 +33,9 @@ from handful.inner_loop import (
     adapt,
     evaluating,
     freeze_statistics,
+    keep_statistics,
     per_task,
+    ways_of_passing,
     with_gradient,
 )
 from handful.methods.method import Method, Outcome
@@ -83,12 +85,13 @@ class GradientBased(Method):
         self.prototype_head = prototype_head
         self.first_order_steps = first_order_steps
         self.norm_stats: NormStats = norm_stats
+        self.inductive: NormStats = "running" if norm_stats == "running" else "support"
         self.norms = PerStepNorm(self.network, inner_steps) if per_step_norm else None
         self.fast_ops = fast_ops
         self.wanted_backprop: Backprop = backprop
         self.backprop = "recompute" if backprop == "recompute" else "graph"
         self.inner_batch = inner_batch
-        self.foldable = True  # until the network proves otherwise
+        self.passing = ways_of_passing()  # until the network proves otherwise
         if prototype_head:
             self.network.add_module("head", OpenHead())
 
@@ -202,25 +205,27 @@ class GradientBased(Method):
     def fit(self, support_x: Tensor, support_y: Tensor, inner_steps: int | None = None) -> nn.Module:
         """Adapt to one task, images [n, C, H, W] and classes [n]: an ordinary network in eval mode.
 
-        Its batch norms hold the statistics of the support set, so that a prediction does not depend on what else is
-        predicted with it (inductive).
+        Its batch norms hold the statistics of the support set, or with norm_stats="running" those of training, so
+        that a prediction does not depend on what else is predicted with it (inductive).
         """
         x, y = support_x.to(self.device), support_y.to(self.device)
         steps = self.inner_steps if inner_steps is None else inner_steps
         with evaluating(self.network):
-            adaptation = self.adaptation(Episode(x[None], y[None], x[None], y[None]), "batch")
+            adaptation = self.adaptation(Episode(x[None], y[None], x[None], y[None]), self.inductive)
             *_, params = adaptation.steps(steps)
             params = adaptation.whole(max(steps - 1, 0), params)
         outputs = params["head.weight"].shape[1] if "head.weight" in params else self.ways
         network = self.unfitted([0] * outputs).to(next(self.parameters()))
-        network.load_state_dict({**self.network.state_dict(), **{n: value[0].detach() for n, value in params.items()}})
-        freeze_statistics(network, x)
-        return network.cpu().requires_grad_(False)
+        adapted = {name: value[0].detach() for name, value in params.items()}
+        network.load_state_dict({**network.state_dict(), **self.network.state_dict(), **adapted})
+        if self.inductive == "support":
+            freeze_statistics(network, x)
+        return network.cpu().eval().requires_grad_(False)
 
     def unfitted(self, shots: Sequence[int]) -> nn.Module:
         """Backbone and linear head."""
         head = nn.Linear(features_of(self.backbone), len(shots))
-        return nn.Sequential(OrderedDict(backbone=copy.deepcopy(self.backbone), head=head))
+        return keep_statistics(nn.Sequential(OrderedDict(backbone=copy.deepcopy(self.backbone), head=head)))
 
     def learned_rates(self) -> dict[str, Tensor]:
         """Of the inner optimizer."""
@@ -243,20 +248,23 @@ class Adaptation:
         self.method, self.episode, self.training = method, episode, training
         self.tasks = len(episode.support_x)
         self.norm_stats = norm_stats
-        self.runner = TaskForward(method.network, norm_stats, method.fast_ops, method.foldable)
+        self.runner = TaskForward(method.network, norm_stats, method.fast_ops, method.passing)
         self.support_x, self.query_x = episode.support_x, episode.query_x
         self.prefix = ""
         if method.norms is None and all(name in HEAD for name in method.inner_names):
             self._pass_the_body_once(norm_stats)
+        if method.norms is not None and not method.norms.order:
+            with evaluating(method.network):
+                method.norms.trace(method.backbone, self.support_x[0])
         self.runner.record = training and method.norms is not None
         self.order: Tensor | None = None
 
     def _pass_the_body_once(self, norm_stats: NormStats) -> None:
         """If the inner loop moves the head alone, the features below it are the same in every step."""
-        body = TaskForward(self.method.backbone, norm_stats, self.method.fast_ops, self.method.foldable)
-        self.support_x = body.support({}, self.episode.support_x)
-        self.query_x = body.query({}, self.episode.query_x, self.episode.support_x)
-        self.method.foldable = body.foldable
+        body = TaskForward(self.method.backbone, norm_stats, self.method.fast_ops, self.method.passing)
+        with torch.set_grad_enabled(self.training):
+            self.support_x = body.support({}, self.episode.support_x)
+            self.query_x = body.query({}, self.episode.query_x, self.episode.support_x)
         self.runner = TaskForward(self.method.network.get_submodule("head"))
         self.prefix = "head."
 
@@ -275,7 +283,6 @@ class Adaptation:
             recompute=method.backprop == "recompute",
             through=self._through() if self.training else (),
         )
-        method.foldable = method.foldable and self.runner.foldable
         self.runner.record = False  # a step that is computed again on the way back is no new observation
 
     def initial(self) -> dict[str, Tensor]:
@@ -291,7 +298,7 @@ class Adaptation:
 
         Made under theta itself, not the tasks' copies: the first inner gradient takes body and head for independent.
         """
-        body = TaskForward(self.method.backbone, self.norm_stats, self.method.fast_ops, self.method.foldable)
+        body = TaskForward(self.method.backbone, self.norm_stats, self.method.fast_ops, self.method.passing)
         with torch.set_grad_enabled(self.training):
             means = class_means(body.support({}, self.episode.support_x), self.episode.support_y)
         return {"head.weight": 2 * means, "head.bias": -means.square().sum(-1)}

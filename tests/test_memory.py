@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,8 @@ def test_a_step_that_does_not_fit_is_refused_with_the_numbers(
     with pytest.raises(HandfulError) as refusal:
         plan(made(store), draw(store), 4, 1.5)
     assert str(refusal.value) == (
-        "A step of one task needs 2.0 GiB, but train.memory_gib allows 1.5 GiB; raise it, or lower shot, query or "
-        "inner_steps."
+        "A step of one task needs 2.0 GiB, but train.memory_gib allows 1.5 GiB; raise it, or lower way, shot, query "
+        "or inner_steps."
     )
     monkeypatch.setattr(memory, "free_memory", lambda device: 2 * GIB)
     with pytest.raises(HandfulError, match=r"allows 1.4 GiB \(70% of what is free\); raise it"):
@@ -137,7 +138,7 @@ def test_what_is_planned_without_a_word_is_a_share_of_what_is_free(
     monkeypatch.setattr(memory, "free_memory", lambda device: 10 * GIB)
     monkeypatch.setattr(memory, "step_peak", lambda method, draw, together: (0.5 * GIB, 2 * GIB))
     found = plan(made(store), draw(store), 16, None)
-    assert found == Plan(16, 3, "graph", int(6.5 * GIB), 7 * GIB)
+    assert found == Plan(16, 3, "graph", int(6.5 * GIB), 7 * GIB, "folded")
 
 
 def test_the_plan_in_words() -> None:
@@ -147,6 +148,15 @@ def test_the_plan_in_words() -> None:
         str(recomputed)
         == "16 tasks a step, 3 at a time, recomputing inner steps on the way back: about 6.0 GiB of 7.0 GiB"
     )
+    for passing, said in (("folded", ""), ("vmap", "by vmap, "), ("loop", "task by task, ")):
+        expected = f"16 tasks a step, at once, {said}keeping their graph: about 256 MiB of 7.0 GiB"
+        assert str(replace(graph, passing=passing)) == expected
+
+
+def test_the_plan_says_how_a_network_that_cannot_be_folded_is_passed(store: ImageStore) -> None:
+    method = made(store)
+    method.backbone.register_forward_hook(lambda module, inputs, features: features.clone())
+    assert plan(method, draw(store), 4, 10).passing == "vmap"
 
 
 @pytest.mark.parametrize("method", [MAML, MAMLPlusPlus, Reptile])

@@ -26,18 +26,23 @@ SHARE = 0.7  # of the free memory that a step may take if nothing is said
 
 @dataclass(frozen=True)
 class Plan:
-    """How a step of `tasks` tasks is taken: `chunk` tasks at a time, the way back by `backprop`; `peak` in bytes."""
+    """How a step of `tasks` tasks is taken: `chunk` tasks at a time, the way back by `backprop`; `peak` in bytes.
+
+    passing: how the network is passed for several tasks, where the fastest way failed.
+    """
 
     tasks: int
     chunk: int
     backprop: str
     peak: int
     budget: int
+    passing: str = ""
 
     def __str__(self) -> str:
         once = "at once" if self.chunk >= self.tasks else f"{self.chunk} at a time"
         kept = "recomputing inner steps on the way back" if self.backprop == "recompute" else "keeping their graph"
-        return f"{self.tasks} tasks a step, {once}, {kept}: about {size(self.peak)} of {size(self.budget)}"
+        passing = {"vmap": "by vmap, ", "loop": "task by task, "}.get(self.passing, "")
+        return f"{self.tasks} tasks a step, {once}, {passing}{kept}: about {size(self.peak)} of {size(self.budget)}"
 
 
 def size(count: float) -> str:
@@ -61,7 +66,8 @@ def plan(method: Method, draw: Callable[[int], Episode], tasks: int, memory_gib:
         chunk = together if more == 0 else min(together, int((budget - once) // more))
         if chunk >= (1 if method.divisible else together):
             method.chunk = chunk
-            return Plan(tasks, chunk, backprop, int(once + chunk * more), budget)
+            passing = next(iter(method.passing), "")
+            return Plan(tasks, chunk, backprop, int(once + chunk * more), budget, passing)
         needed.append(once + (more if method.divisible else together * more))
     asked = "one task" if method.divisible else f"{tasks} tasks, which cannot be divided,"
     source = "" if memory_gib else f" ({SHARE:.0%} of what is free)"

@@ -130,7 +130,9 @@ def made(
     torch.manual_seed(0)
     body = backbone()
     for module in body.modules():
-        if isinstance(module, nn.BatchNorm2d) and module.affine:  # as if it had been trained: gamma 1 and beta 0 would hide mistakes
+        if (
+            isinstance(module, nn.BatchNorm2d) and module.affine
+        ):  # as if it had been trained: gamma 1 and beta 0 would hide mistakes
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.uniform_(module.bias, -0.5, 0.5)
     found: GradientBased = method(body, **options)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import handful.inner_loop.tasks
-import handful.methods.gradient_based
+import handful.methods.adaptation
 from handful.data.store import ImageStore
 from handful.errors import HandfulError
 from handful.evaluation import evaluate_method
@@ -79,7 +79,7 @@ def test_one_gradient_however_many_tasks_are_held(name: str, chunk: int | None, 
     for _ in range(2):  # the second step goes on from what the first one kept
         expected = gradient(whole, episode())
         with pytest.MonkeyPatch.context() as patch:
-            for module in (handful.inner_loop.tasks, handful.methods.gradient_based):
+            for module in (handful.inner_loop.tasks, handful.methods.adaptation):
                 patch.setattr(module, "GROUPED_IMAGES", grouped)
             close(gradient(parts, episode()), expected)
         for key, value in whole.state_dict().items():
@@ -213,7 +213,10 @@ def test_a_fitted_network_is_the_inductive_prediction_of_its_run(name: str) -> N
 @pytest.mark.parametrize("name", ["maml", "proto-maml"])
 def test_a_norm_without_buffers_is_given_some_by_fit(name: str) -> None:
     """Else each prediction would be normalised by whatever is predicted with it; they are part of a saved model."""
-    method, batch = made(METHODS[name], lambda: Smooth(lambda n: nn.BatchNorm2d(n, track_running_stats=False))), episode()
+    method, batch = (
+        made(METHODS[name], lambda: Smooth(lambda n: nn.BatchNorm2d(n, track_running_stats=False))),
+        episode(),
+    )
     expected = method.predict(batch, norm_stats="support")[-1, 1]
     fitted = method.fit(batch.support_x[1], batch.support_y[1]).double()
     opened = method.unfitted([SHOT] * WAY).double()
@@ -229,5 +232,23 @@ def test_a_norm_that_is_called_twice_cannot_be_fitted() -> None:
             return super().forward(torch.tanh(self.norm(self.conv(images)))[:, :1].repeat(1, 1, 2, 2))
 
     method, batch = made(MAML, Twice), episode()
-    with pytest.raises(HandfulError, match=r"batch norm 'backbone.norm' is called twice in one pass.*one batch norm for"):
+    with pytest.raises(
+        HandfulError, match=r"batch norm 'backbone.norm' is called twice in one pass.*; make one"
+    ):
         method.fit(batch.support_x[0], batch.support_y[0])
+
+
+def test_a_backbone_that_does_not_say_how_many_features_it_gives() -> None:
+    with pytest.raises(HandfulError, match="backbone Identity does not say how many features it gives; set .*`out_fe"):
+        MAML(nn.Identity()).attach_head(WAY)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_only_what_keeps_graphs_can_recompute_them(name: str) -> None:
+    """In first order for good there is no graph of an inner step to keep."""
+    both = ("graph",) if name == "reptile" else ("graph", "recompute")
+    assert made(METHODS[name]).backprops == both
+    if name in ("maml", "anil", "proto-maml"):
+        for backprop in ("auto", "recompute"):
+            assert made(METHODS[name], first_order=True, backprop=backprop).backprops == ("graph",)
+        assert made(METHODS[name], backprop="recompute").backprops == ("recompute",)

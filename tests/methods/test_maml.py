@@ -92,7 +92,9 @@ def test_any_module_is_a_backbone(name: str, backprop: str) -> None:
     for _ in range(2):
         found = of_network(gradient(method, family.episode()))
         close(found, plain_gradient(method, family.episode()))
-    assert method.passing[0] == ("vmap" if name in ("patches", "a table through a layer", "a kernel as a matrix") else "loop")
+    assert method.passing[0] == (
+        "vmap" if name in ("patches", "a table through a layer", "a kernel as a matrix") else "loop"
+    )
 
 
 def test_activation_checkpointing_is_refused() -> None:
@@ -104,5 +106,5 @@ def test_activation_checkpointing_is_refused() -> None:
 
     for tasks in (1, 3):
         method = family.made(MAML, lambda: Odd(checkpointed, 4, layer=nn.Linear(6, 4)))
-        with pytest.raises(HandfulError, match="uses activation checkpointing.*backprop='recompute'"):
+        with pytest.raises(HandfulError, match=r"uses activation checkpointing.*backprop='recompute'"):
             method(family.episode(tasks))

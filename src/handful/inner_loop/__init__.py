@@ -1,4 +1,6 @@
-"""The inner loop: differentiable adaptation of any unchanged module to a batch of tasks.
+"""The inner loop: differentiable adaptation of an unchanged module to a batch of tasks.
+
+Any module will do whose gradient autograd can take twice, but for activation checkpointing: that is refused.
 
 Parameters are dictionaries by name, as in `torch.func.functional_call`.  Those that are adapted carry a leading task
 dimension, [B, ...]: one copy a task.

@@ -44,7 +44,7 @@ def ways_of_passing() -> list[str]:
 
 
 class TaskForward:
-    """module: any nn.Module; its parameters that are not adapted and its buffers are shared by all tasks, and buffers
+    """module: an nn.Module without activation checkpointing; its parameters that are not adapted and its buffers are shared by all tasks, and buffers
     are never written.  norm_stats says whose statistics batch norm uses for queries (support passes always use those
     of the support batch, but for `running`):
 
@@ -55,8 +55,8 @@ class TaskForward:
     - `running`: those kept in the module's buffers (inductive);
     - `per_step`: those handed to `query` as `statistics`, the running ones of an inner step (inductive).
 
-    passing: how several tasks are passed, in the order of trying; one that the module fails is removed, so that the list
-    is handed to the next TaskForward of the same module.
+    passing: how several tasks are passed, in the order of trying.  A way in which the module fails is removed, so that
+    the next TaskForward of the same module may be handed this list.
     """
 
     def __init__(

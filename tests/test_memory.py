@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 
 from handful import memory
-from handful.backbones import conv4
 from handful.data.store import ImageStore
 from handful.episodes import Episode, EpisodeSampler
 from handful.errors import HandfulError
@@ -25,16 +24,14 @@ from handful.memory import GIB, Plan, peak_bytes, plan, step_peak
 from handful.methods import ANIL, MAML, GradientBased, MAMLPlusPlus, Reptile
 from handful.recipe import load_recipe
 from handful.training import train_recipe
+from tests.methods.family import made_for
 from tests.test_training import trained, weights
 
 CPU = torch.device("cpu")
 
 
 def made(store: ImageStore, method: Callable[..., GradientBased] = MAML, **options: Any) -> GradientBased:
-    torch.manual_seed(0)
-    ready = method(conv4(channels=16, input_shape=store.input_shape, downsample="stride"), **options)
-    ready.attach_head(3)
-    return ready.train()
+    return made_for(store, method, channels=16, **options)
 
 
 def draw(store: ImageStore, query: int = 4) -> Callable[[int], Episode]:

@@ -20,7 +20,7 @@ from handful.inner_loop.fast_ops import FastOps
 from handful.inner_loop.statistics import BatchNormStatistics, moments
 from handful.methods import MAML, GradientBased, MAMLPlusPlus
 from handful.recipe import Protocol
-from tests.methods.family import LR, TASKS, WAY, Smooth, Unfoldable, episode, group_norm, made
+from tests.methods.family import LR, TASKS, WAY, Picture, Smooth, Unfoldable, episode, group_norm, made
 
 STEPS = 2
 
@@ -165,11 +165,6 @@ def test_per_step_statistics_are_the_rows_of_the_step(
 
 def test_per_step_statistics_that_nobody_kept_are_refused(store: ImageStore) -> None:
     """Also by evaluation, in a sentence that says what to do."""
-
-    class Picture(Smooth):
-        def __init__(self) -> None:
-            super().__init__()
-            self.out_features = 256
 
     method = made(MAML, Picture).float()
     protocol = Protocol(way=WAY, shot=1, query=2, tasks=2, norm_stats="per_step")

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils import parametrizations
 
+from handful.backbones import conv4
+from handful.data.store import ImageStore
 from handful.episodes import Episode
-from handful.methods import GradientBased
+from handful.methods import MAML, GradientBased
 
 TASKS, WAY, SHOT, QUERY = 4, 3, 2, 3
 LR, STEPS = 0.25, 3  # a rate that float32 holds exactly
@@ -35,6 +37,14 @@ class Smooth(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         self.calls += 1
         return torch.flatten(self.drop(torch.tanh(self.norm(self.conv(images)))), 1)
+
+
+class Picture(Smooth):
+    """For the store's images of 16x16 pixels."""
+
+    def __init__(self, norm: Callable[[int], nn.Module] = nn.BatchNorm2d) -> None:
+        super().__init__(norm)
+        self.out_features = 256
 
 
 class Unfoldable(Smooth):
@@ -141,6 +151,16 @@ def made(
     return found.double().train()
 
 
+def made_for(
+    store: ImageStore, method: Callable[..., GradientBased] = MAML, channels: int = 8, **options: Any
+) -> GradientBased:
+    """A method over a small Conv-4 for the store's images, in float32 from one seed, ready for training on 3 ways."""
+    torch.manual_seed(0)
+    ready = method(conv4(channels=channels, input_shape=store.input_shape, downsample="stride"), **options)
+    ready.attach_head(3)
+    return ready.train()
+
+
 def gradient(method: GradientBased, batch: Episode) -> dict[str, Tensor]:
     """The outer gradient by parameter name, zero where there is none."""
     learned = {name: p for name, p in method.named_parameters() if p.requires_grad}
@@ -169,7 +189,7 @@ def differ(ours: dict[str, Tensor], other: dict[str, Tensor], by: float = 1e-4) 
 
 
 def plain_loss(
-    method: GradientBased,
+    method: GradientBased | nn.Module,
     batch: Episode,
     rate: Callable[[int, str], Tensor | float] = lambda step, name: LR,
     steps: int = STEPS,
@@ -179,9 +199,10 @@ def plain_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """MAML as the paper writes it, a loop over tasks and a loop over steps: the loss and the parameters it is of.
 
-    weights: of the query losses after 1 ... steps inner steps, the last alone by default.
+    method: its network is adapted, or a network itself; weights: of the query losses after 1 ... steps inner steps, the
+    last alone by default.
     """
-    network = copy.deepcopy(method.network).train()
+    network = copy.deepcopy(method.network if isinstance(method, GradientBased) else method).train()
     theta: dict[str, Tensor] = dict(network.named_parameters())
     inner = list(theta) if inner is None else inner
     weights = weights or [0.0] * (steps - 1) + [1.0]
@@ -201,7 +222,7 @@ def plain_loss(
     return torch.stack(losses).sum() / len(batch.support_x), theta
 
 
-def plain_gradient(method: GradientBased, batch: Episode, **options: Any) -> dict[str, Tensor]:
+def plain_gradient(method: GradientBased | nn.Module, batch: Episode, **options: Any) -> dict[str, Tensor]:
     """The gradient of `plain_loss`, by the network's own names."""
     loss, theta = plain_loss(method, batch, **options)
     return dict(zip(theta, torch.autograd.grad(loss, list(theta.values()))))

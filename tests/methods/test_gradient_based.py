@@ -24,7 +24,9 @@ from tests.methods.family import (
     STEPS,
     TASKS,
     WAY,
+    Picture,
     Smooth,
+    central_differences,
     close,
     episode,
     gradient,
@@ -113,14 +115,6 @@ def test_the_last_step_alone_takes_one_query_pass() -> None:
         method.predict(episode(), inner_steps=4, every_step=every_step)
         calls.append(body.calls)
     assert calls == [4 + 5, 4 + 1]
-
-
-class Picture(Smooth):
-    """For the store's images of 16x16 pixels."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.out_features = 256
 
 
 def test_a_network_without_batch_norm_is_inductive(store: ImageStore) -> None:
@@ -232,14 +226,12 @@ def test_a_norm_that_is_called_twice_cannot_be_fitted() -> None:
             return super().forward(torch.tanh(self.norm(self.conv(images)))[:, :1].repeat(1, 1, 2, 2))
 
     method, batch = made(MAML, Twice), episode()
-    with pytest.raises(
-        HandfulError, match=r"batch norm 'backbone.norm' is called twice in one pass.*; make one"
-    ):
+    with pytest.raises(HandfulError, match=r"batch norm 'backbone.norm' is called twice in one pass.*; make one"):
         method.fit(batch.support_x[0], batch.support_y[0])
 
 
 def test_a_backbone_that_does_not_say_how_many_features_it_gives() -> None:
-    with pytest.raises(HandfulError, match="backbone Identity does not say how many features it gives; set .*`out_fe"):
+    with pytest.raises(HandfulError, match=r"backbone Identity does not say how many features it gives; set .*`out_fe"):
         MAML(nn.Identity()).attach_head(WAY)
 
 
@@ -252,3 +244,22 @@ def test_only_what_keeps_graphs_can_recompute_them(name: str) -> None:
         for backprop in ("auto", "recompute"):
             assert made(METHODS[name], first_order=True, backprop=backprop).backprops == ("graph",)
         assert made(METHODS[name], backprop="recompute").backprops == ("recompute",)
+
+
+@pytest.mark.parametrize("backprop", ["graph", "recompute"])
+@pytest.mark.parametrize("norm_stats", ["support", "support+1"])
+@pytest.mark.parametrize("name", ["maml", "anil", "proto-maml"])
+def test_inductive_training_has_the_gradient_of_finite_differences(
+    name: str, norm_stats: NormStats, backprop: str
+) -> None:
+    """Through the statistics of the support set too, which depend on the adapted parameters."""
+    options: dict[str, Any] = {"inner_lr": 0.1, "inner_steps": 2, "rates": "per_tensor", "backprop": backprop}
+    method, batch = made(METHODS[name], norm_stats=norm_stats, **options), episode(tasks=2)
+    found = gradient(method, batch)
+    tensors = [method.get_parameter(name) for name in found]
+    generator = torch.Generator().manual_seed(7)
+    for _ in range(2):
+        direction = [torch.randn(t.shape, dtype=torch.float64, generator=generator) for t in tensors]
+        numeric = central_differences(lambda: method(batch).loss, tensors, direction)
+        along = sum(float((g * d).sum()) for g, d in zip(found.values(), direction))
+        assert along == pytest.approx(numeric, rel=1e-6)

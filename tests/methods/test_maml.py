@@ -8,20 +8,12 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from handful.backbones import conv4
 from handful.data.store import ImageStore
 from handful.episodes import Episode, EpisodeSampler
 from handful.errors import HandfulError
-from handful.methods import MAML, GradientBased
-from tests.methods import family
-from tests.methods.family import LR, ODD, STEPS, Odd, close, gradient, of_network, plain_gradient
-
-
-def made(store: ImageStore, **options: object) -> GradientBased:
-    torch.manual_seed(0)
-    method = MAML(conv4(channels=8, input_shape=store.input_shape, downsample="stride"), **options)  # type: ignore[arg-type]
-    method.attach_head(3)
-    return method
+from handful.methods import MAML
+from tests.methods.family import LR, ODD, STEPS, Odd, close, gradient, made, made_for, of_network, plain_gradient
+from tests.methods.family import episode as batch
 
 
 @pytest.fixture
@@ -30,7 +22,7 @@ def episode(store: ImageStore) -> Episode:
 
 
 def test_scores_after_every_inner_step_are_filled(store: ImageStore, episode: Episode) -> None:
-    method = made(store, inner_lr=0.3, inner_steps=2)
+    method = made_for(store, inner_lr=0.3, inner_steps=2)
     predictions = method.predict(episode, inner_steps=4)
     assert predictions.shape == (5, 5, 12, 3)
     assert (predictions[0] != predictions[1]).any()
@@ -40,7 +32,7 @@ def test_scores_after_every_inner_step_are_filled(store: ImageStore, episode: Ep
 
 
 def test_training_and_prediction_agree(store: ImageStore, episode: Episode) -> None:
-    method = made(store, inner_steps=2)
+    method = made_for(store, inner_steps=2)
     outcome = method(episode)
     predictions = method.predict(episode)[-1]
     torch.testing.assert_close(outcome.loss, method.problem.loss(predictions, episode.query_y).mean())
@@ -48,7 +40,7 @@ def test_training_and_prediction_agree(store: ImageStore, episode: Episode) -> N
 
 
 def test_fit_is_the_inductive_prediction(store: ImageStore, episode: Episode) -> None:
-    method = made(store, inner_steps=3)
+    method = made_for(store, inner_steps=3)
     expected = method.predict(episode, norm_stats="support")[-1]
     for b in range(2):
         network = method.fit(episode.support_x[b], episode.support_y[b])
@@ -58,13 +50,13 @@ def test_fit_is_the_inductive_prediction(store: ImageStore, episode: Episode) ->
 
 
 def test_unbalanced_support(store: ImageStore, episode: Episode) -> None:
-    network = made(store).fit(episode.support_x[0][[0, 1, 2, 4]], episode.support_y[0][[0, 1, 2, 4]])
+    network = made_for(store).fit(episode.support_x[0][[0, 1, 2, 4]], episode.support_y[0][[0, 1, 2, 4]])
     assert network(episode.query_x[0]).shape == (12, 3)
 
 
 def test_a_head_for_another_number_of_ways_is_refused(store: ImageStore) -> None:
     with pytest.raises(HandfulError, match=r"meta-trained for 3 ways and cannot name 4 classes.*proto-maml"):
-        made(store).attach_head(4)
+        made_for(store).attach_head(4)
 
 
 def test_no_inner_step() -> None:
@@ -88,10 +80,10 @@ OTHERS: dict[str, Callable[[], nn.Module]] = {
 def test_any_module_is_a_backbone(name: str, backprop: str) -> None:
     """Neither folding nor vmap can run all of these: the gradient is that of the plain loop, again at the next step."""
     options: dict[str, Any] = {"inner_lr": LR, "inner_steps": STEPS, "backprop": backprop}
-    method = family.made(MAML, OTHERS[name], **options)
+    method = made(MAML, OTHERS[name], **options)
     for _ in range(2):
-        found = of_network(gradient(method, family.episode()))
-        close(found, plain_gradient(method, family.episode()))
+        found = of_network(gradient(method, batch()))
+        close(found, plain_gradient(method, batch()))
     assert method.passing[0] == (
         "vmap" if name in ("patches", "a table through a layer", "a kernel as a matrix") else "loop"
     )
@@ -105,6 +97,6 @@ def test_activation_checkpointing_is_refused() -> None:
         return found
 
     for tasks in (1, 3):
-        method = family.made(MAML, lambda: Odd(checkpointed, 4, layer=nn.Linear(6, 4)))
+        method = made(MAML, lambda: Odd(checkpointed, 4, layer=nn.Linear(6, 4)))
         with pytest.raises(HandfulError, match=r"uses activation checkpointing.*backprop='recompute'"):
-            method(family.episode(tasks))
+            method(batch(tasks))

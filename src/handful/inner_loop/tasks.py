@@ -44,9 +44,9 @@ def ways_of_passing() -> list[str]:
 
 
 class TaskForward:
-    """module: an nn.Module without activation checkpointing; its parameters that are not adapted and its buffers are shared by all tasks, and buffers
-    are never written.  norm_stats says whose statistics batch norm uses for queries (support passes always use those
-    of the support batch, but for `running`):
+    """module: an nn.Module without activation checkpointing; its parameters that are not adapted and its buffers are
+    shared by all tasks, and buffers are never written.  norm_stats says whose statistics batch norm uses for queries
+    (support passes always use those of the support batch, but for `running`):
 
     - `batch`: those of the query batch, so a query's prediction depends on its batch mates (transductive);
     - `support`: those of the support set under the same parameters (inductive);

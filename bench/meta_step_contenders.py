@@ -372,21 +372,11 @@ MAKERS: dict[str, Callable[[nn.Module, Setting, bool], Contender]] = {
 def contenders(setting: Setting, mode: Mode, libraries: Sequence[str] = LIBRARIES) -> list[str]:
     """Who is compared, of those that can be imported here."""
     names = ["plain loop", *(name for name in libraries if find_spec(name)), "Handful"]
-    if mode == "second order" and recompute_is_known():
+    if mode == "second order":
         names.append("Handful, recompute")
     if setting.note002 and mode == "first order":
         names = ["note 002", *names, "Handful, accuracy after every step"]
     return names
-
-
-def recompute_is_known() -> bool:
-    """Whether this Handful can rebuild graphs instead of keeping them."""
-    options: dict[str, Any] = {"backprop": "recompute"}
-    try:
-        MAML(NoteNetwork(), **options)
-    except TypeError:
-        return False
-    return True
 
 
 def library_versions() -> dict[str, str | None]:

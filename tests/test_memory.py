@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import torch
 import torch.nn.functional as F
 
 from handful import memory
-from handful.backbones import conv4
 from handful.data.store import ImageStore
 from handful.episodes import Episode, EpisodeSampler
 from handful.errors import HandfulError
@@ -24,16 +24,14 @@ from handful.memory import GIB, Plan, peak_bytes, plan, size, step_peak
 from handful.methods import ANIL, MAML, GradientBased, MAMLPlusPlus, Reptile
 from handful.recipe import load_recipe
 from handful.training import train_recipe
+from tests.methods.family import made_for
 from tests.test_training import trained, weights
 
 CPU = torch.device("cpu")
 
 
 def made(store: ImageStore, method: Callable[..., GradientBased] = MAML, **options: Any) -> GradientBased:
-    torch.manual_seed(0)
-    ready = method(conv4(channels=16, input_shape=store.input_shape, downsample="stride"), **options)
-    ready.attach_head(3)
-    return ready.train()
+    return made_for(store, method, channels=16, **options)
 
 
 def draw(store: ImageStore, query: int = 4) -> Callable[[int], Episode]:
@@ -139,7 +137,7 @@ def test_what_is_planned_without_a_word_is_a_share_of_what_is_free(
     monkeypatch.setattr(memory, "free_memory", lambda device: 10 * GIB)
     monkeypatch.setattr(memory, "step_peak", lambda method, draw, together: (0.5 * GIB, 2 * GIB))
     found = plan(made(store), draw(store), 16, None)
-    assert found == Plan(16, 3, "graph", int(6.5 * GIB), 7 * GIB)
+    assert found == Plan(16, 3, "graph", int(6.5 * GIB), 7 * GIB, "folded")
 
 
 def test_the_plan_in_words() -> None:
@@ -150,6 +148,15 @@ def test_the_plan_in_words() -> None:
         str(recomputed)
         == "16 tasks a step, 3 at a time, recomputing inner steps on the way back: about 6.0 GiB of 7.0 GiB"
     )
+    for passing, said in (("folded", ""), ("vmap", "by vmap, "), ("loop", "task by task, ")):
+        expected = f"16 tasks a step, at once, {said}keeping their graph: about 256 MiB of 7.0 GiB"
+        assert str(replace(graph, passing=passing)) == expected
+
+
+def test_the_plan_says_how_a_network_that_cannot_be_folded_is_passed(store: ImageStore) -> None:
+    method = made(store)
+    method.backbone.register_forward_hook(lambda module, inputs, features: features.clone())
+    assert plan(method, draw(store), 4, 10).passing == "vmap"
 
 
 @pytest.mark.parametrize("method", [MAML, MAMLPlusPlus, Reptile])

@@ -17,6 +17,7 @@ import torch
 
 from handful.episodes import Episode
 from handful.errors import HandfulError
+from handful.inner_loop import random_state, set_random_state
 from handful.methods import Method
 
 GIB = 2**30
@@ -25,18 +26,23 @@ SHARE = 0.7  # of the free memory that a step may take if nothing is said
 
 @dataclass(frozen=True)
 class Plan:
-    """How a step of `tasks` tasks is taken: `chunk` tasks at a time, the way back by `backprop`; `peak` in bytes."""
+    """How a step of `tasks` tasks is taken: `chunk` tasks at a time, the way back by `backprop`; `peak` in bytes.
+
+    passing: how the network is passed for several tasks, where the fastest way failed.
+    """
 
     tasks: int
     chunk: int
     backprop: str
     peak: int
     budget: int
+    passing: str = ""
 
     def __str__(self) -> str:
         once = "at once" if self.chunk >= self.tasks else f"{self.chunk} at a time"
         kept = "recomputing inner steps on the way back" if self.backprop == "recompute" else "keeping their graph"
-        return f"{self.tasks} tasks a step, {once}, {kept}: about {size(self.peak)} of {size(self.budget)}"
+        passing = {"vmap": "by vmap, ", "loop": "task by task, "}.get(self.passing, "")
+        return f"{self.tasks} tasks a step, {once}, {passing}{kept}: about {size(self.peak)} of {size(self.budget)}"
 
 
 def size(count: float) -> str:
@@ -62,7 +68,8 @@ def plan(method: Method, draw: Callable[[int], Episode], tasks: int, memory_gib:
         chunk = together if more == 0 else min(together, int((budget - once) // more))
         if chunk >= (1 if method.divisible else together):
             method.chunk = chunk
-            return Plan(tasks, chunk, backprop, int(once + chunk * more), budget)
+            passing = next(iter(method.passing), "")
+            return Plan(tasks, chunk, backprop, int(once + chunk * more), budget, passing)
         needed.append(once + (more if method.divisible else together * more))
     asked = "one task" if method.divisible else f"{tasks} tasks, which cannot be divided,"
     source = "" if memory_gib else f" ({SHARE:.0%} of what is free)"
@@ -85,7 +92,7 @@ def step_peak(method: Method, draw: Callable[[int], Episode], together: int) -> 
         return max(peaks)
 
     steps, buffers = method.inner_steps, {name: value.clone() for name, value in method.named_buffers()}
-    drawn, outer = torch.get_rng_state(), method.outer_step
+    drawn, outer = random_state(method.device), method.outer_step
     try:
         few = min(steps, 2)
         one, two, pair = measured(1, 1), measured(1, few), measured(min(2, together), 1)
@@ -93,7 +100,7 @@ def step_peak(method: Method, draw: Callable[[int], Episode], together: int) -> 
         method.inner_steps, method.outer_step = steps, outer
         method.zero_grad(set_to_none=True)
         method.load_state_dict(buffers, strict=False)  # nothing was learned by this
-        torch.set_rng_state(drawn)
+        set_random_state(drawn, method.device)
     a_step = max(two - one, 0)
     if together == 1:
         return 0, one + (steps - 1) * a_step

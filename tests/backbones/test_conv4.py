@@ -51,4 +51,17 @@ def test_group_norm_looks_at_one_image_alone() -> None:
     images = torch.rand(4, 1, 16, 16)
     torch.testing.assert_close(backbone(images)[:1], backbone(images[:1]))
     groups = [module.num_groups for module in backbone.modules() if isinstance(module, torch.nn.GroupNorm)]
-    assert groups == [4, 4, 4, 4]  # 8 does not divide 12
+    assert groups == [2, 2, 2, 2]  # 8 does not divide 12, and 4 would leave three channels a group
+
+
+@pytest.mark.parametrize("channels", [3, 4, 8, 12, 64])
+def test_group_norm_tells_images_apart_on_a_last_map_of_one_position(channels: int) -> None:
+    """A group of one channel would be one value there, and normalised it is zero for every image."""
+    backbone = conv4(channels=channels, input_shape=(1, 16, 16), downsample="stride", norm="group")
+    assert backbone.map_shape == (channels, 1, 1)
+    assert backbone(torch.rand(8, 1, 16, 16)).std(0).max() > 0.01
+
+
+def test_group_norm_of_one_channel() -> None:
+    with pytest.raises(HandfulError, match=r"norm='group' .* channels=1; use 2 or more"):
+        conv4(channels=1, norm="group")

@@ -74,17 +74,17 @@ def test_the_way_back_draws_no_random_numbers_of_its_own() -> None:
     assert torch.equal(*after)
 
 
-@pytest.mark.parametrize("backprop", ["graph", "recompute"])
+@pytest.mark.parametrize(("backprop", "first_order"), [("graph", False), ("recompute", False), ("graph", True)])
 @pytest.mark.parametrize("kind", get_args(Rates))
-def test_learned_rates_have_the_gradient_of_the_plain_loop(kind: Rates, backprop: str) -> None:
-    """Rates of every kind, drawn at random so that no two are alike."""
-    method = made(MAML, rates=kind, backprop=backprop, **COMMON)
+def test_learned_rates_have_the_gradient_of_the_plain_loop(kind: Rates, backprop: str, first_order: bool) -> None:
+    """Rates of every kind, drawn at random so that no two are alike; in first order they are still learned."""
+    method = made(MAML, rates=kind, backprop=backprop, first_order=first_order, **COMMON)
     optimizer = method.optimizer
     assert isinstance(optimizer, GradientDescent)
     with torch.no_grad():
         for rate in optimizer.learned:
             rate.copy_(torch.rand_like(rate) - 0.2)  # of either sign
-    loss, theta = plain_loss(method, episode(), rate=optimizer.rate)
+    loss, theta = plain_loss(method, episode(), rate=optimizer.rate, first_order=first_order)
     inputs = [*theta.values(), *optimizer.learned]
     plain = torch.autograd.grad(loss, inputs)
     names = [*(f"network.{name}" for name in theta), *(f"optimizer.learned.{i}" for i in range(len(optimizer.learned)))]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
+from handful.inner_loop import TaskForward, per_task
 from handful.inner_loop.fast_ops import FastOps
 
 pytestmark = pytest.mark.filterwarnings("ignore:Backwards compatibility")
@@ -76,3 +77,16 @@ def test_only_what_is_needed_is_computed() -> None:
     plain = torch.conv2d(x, w)
     (px,) = torch.autograd.grad(plain.square().sum(), x, create_graph=True)
     torch.testing.assert_close(ggx, torch.autograd.grad(px.square().sum(), x)[0])
+
+
+@pytest.mark.parametrize("fast_ops", [True, False])
+@pytest.mark.parametrize("record", [True, False])
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_one_value_a_channel_is_refused_as_by_torch(fast_ops: bool, record: bool, tasks: int) -> None:
+    """Its variance is zero and its normalised value would be zero too, whatever it is."""
+    forward = TaskForward(torch.nn.BatchNorm2d(2), fast_ops=fast_ops)
+    forward.record = record
+    params = per_task(dict(forward.module.named_parameters()), tasks)
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+        forward.support(params, torch.randn(tasks, 1, 2, 1, 1))
+    assert forward.support(params, torch.randn(tasks, 2, 2, 1, 1)).any()

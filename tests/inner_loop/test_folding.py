@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from handful.errors import HandfulError
 from handful.inner_loop import TaskForward
 from handful.inner_loop.folding import Fold, NotFoldable, fold, unfold
 
@@ -56,6 +58,14 @@ FOLDED: dict[str, Callable[[], nn.Module]] = {
     "residual, in place": lambda: Plus(nn.Conv2d(3, 3, 3, padding=1)),
     "scaled": lambda: Wrap(lambda x: x / 25.0 + 1),
     "upsampling": lambda: nn.Upsample(scale_factor=2),
+    "its own shape": lambda: Wrap(lambda x: x if x.shape[1] == 3 and x.dim() == 4 else -x),
+    "flattened by its size": lambda: Wrap(lambda x: x.view(x.size(0), -1)),
+    "flattened by its length": lambda: Wrap(lambda x: x.reshape(len(x), 192)),
+    "flattened by what is left": lambda: Wrap(lambda x: torch.reshape(x, (-1, 192))),
+    "positions in a row, and back": lambda: Wrap(lambda x: x.view(-1, *x.shape[1:2], 64).reshape(x.shape)),
+    "channels divided": lambda: Wrap(lambda x: x.flatten(1).view(x.size(0), 6, 4, -1)),
+    "differences": lambda: Wrap(lambda x: (2 * x - x * x + (1 - x)) - 3 + (4 + x)),
+    "a weight that is bounded": lambda: Wrap(lambda x, w: F.conv2d(x, torch.tanh(w) / 2), (2, 3, 3, 3)),
 }
 LEFT_TO_VMAP: dict[str, Callable[[], nn.Module]] = {
     "softmax over channels": lambda: nn.Softmax(1),
@@ -67,13 +77,21 @@ LEFT_TO_VMAP: dict[str, Callable[[], nn.Module]] = {
     "a mean over channels": lambda: Wrap(lambda x: x.mean(1)),
     "a sum": lambda: Wrap(lambda x: x.sum((2, 3))),
     "concatenation": lambda: Wrap(lambda x: torch.cat([x, x], 1)),
-    "its own shape": lambda: Wrap(lambda x: x if x.shape[1] == 3 else -x),
-    "its own size": lambda: Wrap(lambda x: x.reshape(x.size(0), -1)),
     "instance norm": lambda: nn.InstanceNorm2d(3, affine=True),
     "layer norm": lambda: nn.LayerNorm([3, 8, 8]),
     "mean by another keyword": lambda: Wrap(lambda x: x.mean(axis=(2, 3))),
     "flatten by keyword": lambda: Wrap(lambda x: torch.flatten(input=x, start_dim=1)),
     "linear on maps": lambda: nn.Linear(8, 2),
+    "a mean over a kernel": lambda: Wrap(lambda x, w: F.linear(x.mean((2, 3)), w.mean((2, 3))), (2, 3, 3, 3)),
+    "a kernel as a matrix": lambda: Wrap(lambda x, w: F.linear(x.flatten(1), torch.flatten(w, 1)), (1, 3, 8, 8)),
+    "a kernel as a matrix by view": lambda: Wrap(lambda x, w: F.linear(x.flatten(1), w.view(2, -1)), (2, 3, 8, 8)),
+    "a table through a layer": lambda: Wrap(lambda x, w: torch.tanh(F.linear(torch.eye(4), w)), (3, 4)),
+    "an activation as a matrix": lambda: Wrap(lambda x: F.linear(x.mean((2, 3)), x.mean((2, 3)))),
+    "an activation as a matrix by name": lambda: Wrap(lambda x: F.linear(x.mean((2, 3)), weight=x.mean((2, 3)))),
+    "a sum of weights": lambda: Wrap(lambda x, v, w: F.linear(x.mean((2, 3)), v + w), (4, 3), (4, 3)),
+    "pooling of rows": lambda: Wrap(lambda x: F.max_pool2d(x.flatten(2), 2)),
+    "samples mixed": lambda: Wrap(lambda x: x.view(2, -1)),
+    "a weight comes out": lambda: Wrap(lambda x, w: torch.tanh(w), (4, 3)),
 }
 
 
@@ -122,13 +140,78 @@ def test_what_folding_cannot_do_it_leaves_to_vmap(name: str) -> None:
     module, x = LEFT_TO_VMAP[name](), torch.randn(TASKS, IMAGES, 3, 8, 8)
     params, side_by_side = stacked(module), fold(x)
     with Fold(TASKS), pytest.raises(NotFoldable):
-        functional_call(module, params, (side_by_side,))
+        unfold(functional_call(module, params, (side_by_side,)), TASKS)
     forward = TaskForward(module)
     torch.testing.assert_close(forward.support(params, x), loop(module, params, x), rtol=1e-4, atol=1e-5)
-    assert not forward.foldable
+    assert forward.passing[0] == "vmap"
 
 
 def test_a_shared_kernel_with_a_bias_for_each_task() -> None:
     module, x = nn.Conv2d(3, 2, 3), torch.randn(TASKS, IMAGES, 3, 8, 8)
     params = {"bias": torch.randn(TASKS, 2)}
     torch.testing.assert_close(TaskForward(module).support(params, x), loop(module, params, x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("named", "passing"), [("vmap", ["vmap", "loop"]), ("loop", ["loop"])])
+def test_a_way_that_is_named_leaves_out_those_before_it(
+    named: str, passing: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HANDFUL_TASKS, to compare: the same numbers for a network that can be folded, by the way that was named."""
+    module, x = nn.Conv2d(3, 2, 3), torch.randn(TASKS, IMAGES, 3, 8, 8)
+    params = stacked(module)
+    folded = TaskForward(module)
+    expected = folded.support(params, x)
+    monkeypatch.setenv("HANDFUL_TASKS", named)
+    forward = TaskForward(module)
+    forward.__dict__["_folded"] = None  # nobody folds
+    torch.testing.assert_close(forward.support(params, x), expected, rtol=1e-4, atol=1e-5)
+    assert (folded.passing, forward.passing) == (["folded", "vmap", "loop"], passing)
+
+
+def test_an_unknown_way_of_passing_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANDFUL_TASKS", "lop")
+    with pytest.raises(HandfulError, match=r"no way HANDFUL_TASKS of passing tasks 'lop'; did you mean 'loop'\?"):
+        TaskForward(nn.Identity())
+
+
+def test_a_fault_of_the_network_is_its_own_and_nothing_is_remembered_of_it() -> None:
+    """Every way fails then; the last one's error is the module's, and the next pass begins with the first way."""
+    module, x = nn.Conv2d(3, 2, 3), torch.randn(TASKS, IMAGES, 4, 8, 8)
+    forward = TaskForward(module)
+    with pytest.raises(RuntimeError, match=r"expected input\[4, 4, 8, 8\] to have 3 channels"):
+        forward.support(stacked(module), x)
+    forward.support(stacked(module), x[:, :, :3])
+    assert forward.passing[0] == "folded"
+
+
+def test_memory_that_runs_out_is_no_reason_to_try_otherwise() -> None:
+    tried = []
+
+    def full(x: Tensor) -> Tensor:
+        tried.append(x.dim())
+        raise torch.OutOfMemoryError("no memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        TaskForward(Wrap(full)).support({}, torch.randn(TASKS, IMAGES, 3, 8, 8))
+    assert tried == [4]
+
+
+def test_gradients_of_a_function_with_its_own_backward_are_not_folded() -> None:
+    """Its backward may mix what lies side by side, here by the length of the gradient."""
+
+    class Unit(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x * 1.0
+
+        @staticmethod
+        def backward(ctx: Any, *cotangents: Tensor) -> Tensor:
+            return cotangents[0] / cotangents[0].norm()
+
+    module, x = Wrap(lambda x, w: Unit.apply(F.linear(x.mean((2, 3)), w)), (2, 3)), torch.randn(TASKS, IMAGES, 3, 8, 8)
+    params = {name: value.requires_grad_() for name, value in stacked(module).items()}
+    found = [
+        torch.autograd.grad(run.pow(3).sum(), list(params.values()))
+        for run in (TaskForward(module).support(params, x), loop(module, params, x))
+    ]
+    torch.testing.assert_close(*found)

@@ -20,7 +20,7 @@ from handful.inner_loop.fast_ops import FastOps
 from handful.inner_loop.statistics import BatchNormStatistics, moments
 from handful.methods import MAML, GradientBased, MAMLPlusPlus
 from handful.recipe import Protocol
-from tests.methods.family import LR, TASKS, WAY, Smooth, Unfoldable, episode, group_norm, made
+from tests.methods.family import LR, TASKS, WAY, Picture, Smooth, Unfoldable, episode, group_norm, made
 
 STEPS = 2
 
@@ -63,7 +63,9 @@ def test_norms_for_every_step_have_a_row_a_step() -> None:
 
 def test_rows_move_towards_the_mean_over_tasks() -> None:
     """row' = 0.9 row + 0.1 mean of the tasks' moments, that of its own step alone."""
-    norms = norms_of(plus())
+    method = plus()
+    norms = norms_of(method)
+    norms.trace(method.network, episode().support_x[0])
     mean, var = torch.rand(2, TASKS, 4, dtype=torch.float64)
     before = [buffer(norms, name).clone() for name in ("mean0", "var0")]
     norms.observe(1, [(mean, var)])
@@ -164,11 +166,6 @@ def test_per_step_statistics_are_the_rows_of_the_step(
 def test_per_step_statistics_that_nobody_kept_are_refused(store: ImageStore) -> None:
     """Also by evaluation, in a sentence that says what to do."""
 
-    class Picture(Smooth):
-        def __init__(self) -> None:
-            super().__init__()
-            self.out_features = 256
-
     method = made(MAML, Picture).float()
     protocol = Protocol(way=WAY, shot=1, query=2, tasks=2, norm_stats="per_step")
     message = r"norm_stats is 'per_step', but this run kept no statistics for every step; train maml\+\+ with"
@@ -194,7 +191,7 @@ def test_support_plus_one_is_each_query_in_one_batch_with_the_support(
     }
     forward = TaskForward(network, "support+1")
     ours = forward.query(params, batch.query_x, batch.support_x)
-    assert forward.foldable == (backbone is Smooth)
+    assert forward.passing[0] == ("folded" if backbone is Smooth else "vmap")
     plain = copy.deepcopy(network).train()
     for b in range(TASKS):
         own = {name: value[b] for name, value in params.items()}
@@ -212,3 +209,93 @@ def test_support_plus_one_counts_the_query_and_support_does_not() -> None:
         gaps.append(float((beside - frozen).abs().max()))
     assert gaps[0] > 1e-2
     assert gaps[1] < gaps[0] / 5
+
+
+@pytest.mark.parametrize("limit", [1, 20, 1000])
+def test_no_more_images_are_held_beside_a_support_set_than_the_limit(
+    limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many queries; a part of one query is the least."""
+    seen: list[int] = []
+    run = TaskForward._run
+
+    def counting(self: TaskForward, params: Any, x: Tensor, **options: Any) -> Tensor:
+        seen.append(x.shape[0] * x.shape[1])
+        return run(self, params, x, **options)
+
+    monkeypatch.setattr(TaskForward, "_run", counting)
+    method, batch = made(MAML), episode(shot=2, query=4)
+    whole = method.predict(batch, 0, "support+1")
+    seen.clear()
+    monkeypatch.setattr(handful.inner_loop.tasks, "BESIDE_IMAGES", limit)
+    torch.testing.assert_close(method.predict(batch, 0, "support+1"), whole, rtol=1e-9, atol=1e-12)
+    assert max(seen) == {1: 7, 20: 14, 1000: 84}[limit]
+    assert sum(seen) == TASKS * 84
+
+
+class Norms(nn.Module):
+    """Batch norms that are called as a test wants."""
+
+    out_features = 36
+
+    def __init__(self, call: Callable[..., Tensor], **norms: nn.Module) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, stride=2, padding=1)
+        self.call = call
+        for name, norm in norms.items():
+            self.add_module(name, norm)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.flatten(self.call(self, self.conv(images)), 1)
+
+
+def backwards(net: Any, x: Tensor) -> Tensor:
+    found: Tensor = net.first(torch.tanh(net.second(x)))
+    return found
+
+
+def one_without_weights(net: Any, x: Tensor) -> Tensor:
+    return backwards(net, torch.tanh(net.bare(x)))
+
+
+def twice(net: Any, x: Tensor) -> Tensor:
+    found: Tensor = net.first(torch.tanh(net.first(x)))
+    return found
+
+
+@pytest.mark.parametrize("call", [backwards, one_without_weights])
+def test_rows_follow_the_order_of_the_calls(call: Callable[..., Tensor]) -> None:
+    """Not that of the making; norms without scale and shift have rows of statistics alone."""
+
+    def backbone() -> nn.Module:
+        bare = {"bare": nn.BatchNorm2d(4, affine=False)} if call is one_without_weights else {}
+        return Norms(call, first=nn.BatchNorm2d(4), **bare, second=nn.BatchNorm2d(4))
+
+    method, batch = plus(backbone=backbone), episode()
+    method(batch).loss.backward()
+    norms = norms_of(method)
+    assert norms.order == ([1, 0] if call is backwards else [1, 2, 0])
+    assert len(norms.affine) == 4
+    plain = copy.deepcopy(method.network).eval()
+    for index, name in enumerate(name for name, m in plain.named_modules() if isinstance(m, nn.BatchNorm2d)):
+        norm = plain.get_submodule(name)
+        for own, row in (("running_mean", f"mean{index}"), ("running_var", f"var{index}")):
+            norm.get_buffer(own).copy_(buffer(norms, row)[0])
+    torch.testing.assert_close(
+        method.predict(batch, 0, "per_step")[0, 1], plain(batch.query_x[1]), rtol=1e-9, atol=1e-12
+    )
+
+
+def test_norms_that_are_called_twice_have_no_row_to_tell_them_apart() -> None:
+    method = plus(backbone=lambda: Norms(twice, first=nn.BatchNorm2d(4)))
+    with pytest.raises(HandfulError, match=r"'first' is called 2 times in one pass; make one batch norm for each call"):
+        method(episode())
+
+
+def test_norms_that_are_called_now_and_then_are_refused() -> None:
+    def dropped(net: Any, x: Tensor) -> Tensor:
+        return backwards(net, x) if not net.training else net.first(x)
+
+    method = plus(backbone=lambda: Norms(dropped, first=nn.BatchNorm2d(4), second=nn.BatchNorm2d(4)))
+    with pytest.raises(HandfulError, match="called 2 in one and 1 in another; leave it out"):
+        method(episode())

@@ -113,7 +113,7 @@ def test_inner_adam_is_torchs_over_several_steps_and_from_task_to_task() -> None
         update = optimizer.start(params)
         for step, grads in enumerate(gradients):
             params = dict(update(step, params, grads))
-        optimizer.keep()
+        optimizer.keep(update)
         for name, value in torchs.task(gradients).items():
             torch.testing.assert_close(params[name][0], value, rtol=1e-9, atol=1e-12)
 
@@ -131,7 +131,7 @@ def test_what_adam_keeps_is_the_mean_over_tasks_in_any_order() -> None:
             params = dict(update(step, params, grads))
         assert int(optimizer.get_buffer("steps")) == 0
         assert not optimizer.get_buffer("second_moment0").any()
-        optimizer.keep()
+        optimizer.keep(update)
         kept.append(optimizer.state_dict())
     expected = torch.zeros(TASKS, 2, 3, dtype=torch.float64)
     for step in range(STEPS):

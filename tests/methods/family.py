@@ -10,12 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils import parametrizations
 
+from handful.backbones import conv4
+from handful.data.store import ImageStore
 from handful.episodes import Episode
-from handful.methods import GradientBased
+from handful.methods import MAML, GradientBased
 
 TASKS, WAY, SHOT, QUERY = 4, 3, 2, 3
 LR, STEPS = 0.25, 3  # a rate that float32 holds exactly
+FAMILY = ("anil", "maml", "maml++", "meta-sgd", "proto-maml", "reptile")
 
 
 class Smooth(nn.Module):
@@ -35,11 +39,86 @@ class Smooth(nn.Module):
         return torch.flatten(self.drop(torch.tanh(self.norm(self.conv(images)))), 1)
 
 
+class Picture(Smooth):
+    """For the store's images of 16x16 pixels."""
+
+    def __init__(self, norm: Callable[[int], nn.Module] = nn.BatchNorm2d) -> None:
+        super().__init__(norm)
+        self.out_features = 256
+
+
 class Unfoldable(Smooth):
     """The same function by a call that folding does not know, so that vmap runs it."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images).reshape(len(images), 36).clone()
+
+
+class Odd(nn.Module):
+    """Rows of an image [n, 1, 6, 6] through a function that is written as in no usual network."""
+
+    def __init__(self, function: Callable[..., Tensor], features: int, **layers: nn.Module) -> None:
+        super().__init__()
+        self.function, self.out_features = function, features
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.function(self, images.squeeze(1))
+        return found
+
+
+class Halved(torch.autograd.Function):
+    """x, and half its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * 1.0
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Tensor:
+        return cotangents[0] * 0.5
+
+
+def written(net: Any, rows: Tensor) -> Tensor:
+    """Into a tensor of zeros, row after row."""
+    found = torch.zeros(len(rows), 6, dtype=rows.dtype)
+    for row in range(6):
+        found[:, row] = net.layer(rows[:, row]).tanh().sum(-1)
+    return found
+
+
+def branched(net: Any, rows: Tensor) -> Tensor:
+    """One way or the other, by what the images hold."""
+    found: Tensor = net.layer(rows)
+    return (found.tanh() if found.max() > rows.median() else found.sigmoid()).mean(1)
+
+
+def tabled(net: Any, rows: Tensor) -> Tensor:
+    """A fixed table through an adapted layer."""
+    found: Tensor = torch.tanh(rows.mean(1) @ net.layer(torch.eye(6, dtype=rows.dtype)))
+    return found
+
+
+def flattened(net: Any, rows: Tensor) -> Tensor:
+    """A kernel as a matrix: what a convolution over the whole image is."""
+    return torch.tanh(F.linear(rows.flatten(1), net.layer.weight.flatten(1), net.layer.bias))
+
+
+ODD: dict[str, Callable[[], Odd]] = {
+    "LSTM": lambda: Odd(lambda net, rows: net.layer(rows)[0][:, -1], 4, layer=nn.LSTM(6, 4, batch_first=True)),
+    "GRU": lambda: Odd(lambda net, rows: net.layer(rows)[1][0], 4, layer=nn.GRU(6, 4, batch_first=True)),
+    "a branch on values": lambda: Odd(branched, 4, layer=nn.Linear(6, 4)),
+    "written into zeros": lambda: Odd(written, 6, layer=nn.Linear(6, 4)),
+    "spectral norm": lambda: Odd(
+        lambda net, rows: net.layer(rows).tanh().mean(1), 4, layer=parametrizations.spectral_norm(nn.Linear(6, 4))
+    ),
+    "a backward of its own": lambda: Odd(
+        lambda net, rows: Halved.apply(torch.tanh(net.layer(rows.flatten(1)))), 4, layer=nn.Linear(36, 4)
+    ),
+    "a table through a layer": lambda: Odd(tabled, 4, layer=nn.Linear(6, 4)),
+    "a kernel as a matrix": lambda: Odd(flattened, 1, layer=nn.Conv2d(1, 1, 6)),
+}
 
 
 def group_norm(channels: int) -> nn.Module:
@@ -61,13 +140,25 @@ def made(
     torch.manual_seed(0)
     body = backbone()
     for module in body.modules():
-        if isinstance(module, nn.BatchNorm2d):  # as if it had been trained: gamma 1 and beta 0 would hide mistakes
+        if (
+            isinstance(module, nn.BatchNorm2d) and module.affine
+        ):  # as if it had been trained: gamma 1 and beta 0 would hide mistakes
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.uniform_(module.bias, -0.5, 0.5)
     found: GradientBased = method(body, **options)
     torch.manual_seed(1)
     found.attach_head(ways)
     return found.double().train()
+
+
+def made_for(
+    store: ImageStore, method: Callable[..., GradientBased] = MAML, channels: int = 8, **options: Any
+) -> GradientBased:
+    """A method over a small Conv-4 for the store's images, in float32 from one seed, ready for training on 3 ways."""
+    torch.manual_seed(0)
+    ready = method(conv4(channels=channels, input_shape=store.input_shape, downsample="stride"), **options)
+    ready.attach_head(3)
+    return ready.train()
 
 
 def gradient(method: GradientBased, batch: Episode) -> dict[str, Tensor]:
@@ -98,7 +189,7 @@ def differ(ours: dict[str, Tensor], other: dict[str, Tensor], by: float = 1e-4) 
 
 
 def plain_loss(
-    method: GradientBased,
+    method: GradientBased | nn.Module,
     batch: Episode,
     rate: Callable[[int, str], Tensor | float] = lambda step, name: LR,
     steps: int = STEPS,
@@ -108,24 +199,30 @@ def plain_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """MAML as the paper writes it, a loop over tasks and a loop over steps: the loss and the parameters it is of.
 
-    weights: of the query losses after 1 ... steps inner steps, the last alone by default.
+    method: its network is adapted, or a network itself; weights: of the query losses after 1 ... steps inner steps, the
+    last alone by default.
     """
-    network = copy.deepcopy(method.network).train()
+    network = copy.deepcopy(method.network if isinstance(method, GradientBased) else method).train()
     theta: dict[str, Tensor] = dict(network.named_parameters())
     inner = list(theta) if inner is None else inner
     weights = weights or [0.0] * (steps - 1) + [1.0]
     losses = []
+
+    def run(phi: dict[str, Tensor], x: Tensor) -> Tensor:
+        buffers = {name: value.clone() for name, value in network.named_buffers()}
+        return functional_call(network, {**buffers, **phi}, (x,))
+
     for support_x, support_y, query_x, query_y in zip(*batch):
         phi = dict(theta)
         for step in range(steps):
-            loss = F.cross_entropy(functional_call(network, phi, (support_x,)), support_y)
+            loss = F.cross_entropy(run(phi, support_x), support_y)
             grads = torch.autograd.grad(loss, [phi[name] for name in inner], create_graph=not first_order)
             phi = {**phi, **{name: phi[name] - rate(step, name) * g for name, g in zip(inner, grads)}}
-            losses.append(weights[step] * F.cross_entropy(functional_call(network, phi, (query_x,)), query_y))
+            losses.append(weights[step] * F.cross_entropy(run(phi, query_x), query_y))
     return torch.stack(losses).sum() / len(batch.support_x), theta
 
 
-def plain_gradient(method: GradientBased, batch: Episode, **options: Any) -> dict[str, Tensor]:
+def plain_gradient(method: GradientBased | nn.Module, batch: Episode, **options: Any) -> dict[str, Tensor]:
     """The gradient of `plain_loss`, by the network's own names."""
     loss, theta = plain_loss(method, batch, **options)
     return dict(zip(theta, torch.autograd.grad(loss, list(theta.values()))))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from handful.inner_loop import NormStats
+from handful.inner_loop import GROUPED_IMAGES, NormStats
 from handful.methods import ANIL, MAML
 from tests.methods.family import LR, STEPS, TASKS, Smooth, close, episode, gradient, group_norm, made, of_network
 
@@ -65,3 +65,22 @@ def test_first_order_still_moves_the_body_through_the_query() -> None:
         losses.append(torch.nn.functional.cross_entropy(logits, batch.query_y[b]))
     expected = torch.autograd.grad(torch.stack(losses).mean(), list(body.values()))
     close(of_network(gradient(method, batch)), {f"backbone.{n}": g for n, g in zip(body, expected)})
+
+
+def test_prediction_keeps_no_graph_of_the_body_and_passes_many_queries_task_by_task() -> None:
+    """In training the graph of all tasks is needed on the way back, and they are passed at once."""
+    seen = []
+
+    class Watched(Smooth):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(torch.is_grad_enabled())
+            return super().forward(images)
+
+    method, batch = made(ANIL, Watched, inner_lr=LR), episode(query=9)
+    assert batch.query_x.shape[1] > GROUPED_IMAGES
+    method.predict(batch)
+    assert seen == [False] * (1 + TASKS)
+    seen.clear()
+    method(batch)
+    assert seen == [True] * 2
+    assert not method.adaptation(batch, "batch").query_x.requires_grad

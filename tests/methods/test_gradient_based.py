@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import handful.inner_loop.tasks
-import handful.methods.gradient_based
+import handful.methods.adaptation
 from handful.data.store import ImageStore
 from handful.errors import HandfulError
 from handful.evaluation import evaluate_method
@@ -16,7 +17,22 @@ from handful.inner_loop import NormStats
 from handful.methods import MAML, METHODS, MAMLPlusPlus
 from handful.methods.gradient_based import select
 from handful.recipe import Protocol
-from tests.methods.family import LR, STEPS, TASKS, WAY, Smooth, close, episode, gradient, group_norm, made
+from tests.methods.family import (
+    FAMILY,
+    LR,
+    SHOT,
+    STEPS,
+    TASKS,
+    WAY,
+    Picture,
+    Smooth,
+    central_differences,
+    close,
+    episode,
+    gradient,
+    group_norm,
+    made,
+)
 
 NAMES = ["backbone.conv.weight", "backbone.conv.bias", "backbone.conv2.weight", "head.weight", "head.bias"]
 
@@ -56,7 +72,7 @@ def test_only_the_named_part_moves() -> None:
 
 @pytest.mark.parametrize("grouped", [0, 1000])
 @pytest.mark.parametrize("chunk", [1, 3, None])
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", FAMILY)
 def test_one_gradient_however_many_tasks_are_held(name: str, chunk: int | None, grouped: int) -> None:
     """Loss, score, the gradient of all that is learned, and what is kept of a step: the norms' rows, Adam's moments."""
     # Adam blows rounding up where a gradient is zero, as that of a bias before batch norm
@@ -65,7 +81,7 @@ def test_one_gradient_however_many_tasks_are_held(name: str, chunk: int | None, 
     for _ in range(2):  # the second step goes on from what the first one kept
         expected = gradient(whole, episode())
         with pytest.MonkeyPatch.context() as patch:
-            for module in (handful.inner_loop.tasks, handful.methods.gradient_based):
+            for module in (handful.inner_loop.tasks, handful.methods.adaptation):
                 patch.setattr(module, "GROUPED_IMAGES", grouped)
             close(gradient(parts, episode()), expected)
         for key, value in whole.state_dict().items():
@@ -77,7 +93,7 @@ def test_one_gradient_however_many_tasks_are_held(name: str, chunk: int | None, 
 
 
 @pytest.mark.parametrize("norm_stats", ["batch", "support", "support+1"])
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", FAMILY)
 def test_the_last_step_alone_is_the_last_of_every_step(name: str, norm_stats: NormStats) -> None:
     method = made(METHODS[name])
     every = method.predict(episode(), norm_stats=norm_stats)
@@ -101,14 +117,6 @@ def test_the_last_step_alone_takes_one_query_pass() -> None:
     assert calls == [4 + 5, 4 + 1]
 
 
-class Picture(Smooth):
-    """For the store's images of 16x16 pixels."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.out_features = 256
-
-
 def test_a_network_without_batch_norm_is_inductive(store: ImageStore) -> None:
     """Group norm looks at one image: the result says so, and no prediction depends on its mates."""
     method = made(MAML, lambda: Picture(norm=group_norm)).float()
@@ -126,7 +134,7 @@ def test_a_network_without_batch_norm_is_inductive(store: ImageStore) -> None:
     assert (with_norm.norm_stats, with_norm.transductive) == ("batch", True)
 
 
-@pytest.mark.parametrize("name", sorted(set(METHODS) - {"proto-maml"}))
+@pytest.mark.parametrize("name", [name for name in FAMILY if name != "proto-maml"])
 def test_a_learned_head_is_for_its_ways_alone(name: str) -> None:
     """The reason is said, and the method that can do it."""
     method = made(METHODS[name])
@@ -136,7 +144,7 @@ def test_a_learned_head_is_for_its_ways_alone(name: str) -> None:
         method.attach_head(7)
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", FAMILY)
 def test_everything_that_is_learned_gets_a_gradient(name: str) -> None:
     """No parameter is left out of the outer loop, and only norms that every step has of its own are frozen."""
     batch_norm = name == "maml++"  # takes the bias before it away, so that neither the bias nor its rate matters
@@ -151,7 +159,8 @@ def test_everything_that_is_learned_gets_a_gradient(name: str) -> None:
 
 
 def test_no_inner_step_is_refused_by_every_method() -> None:
-    for name, method in METHODS.items():
+    for name in FAMILY:
+        method = METHODS[name]
         with pytest.raises(HandfulError, match=r"inner_steps is 0, but an inner loop needs at least 1"):
             made(method, inner_steps=0)
         assert made(method, inner_steps=1).inner_steps == 1, name
@@ -159,7 +168,7 @@ def test_no_inner_step_is_refused_by_every_method() -> None:
 
 def test_more_steps_lower_the_loss_on_the_support() -> None:
     """Of each method's own inner loop, from the same start."""
-    for name in METHODS:
+    for name in FAMILY:
         method, batch = made(METHODS[name], inner_lr=0.02, inner_steps=STEPS), episode()
         same = batch._replace(query_x=batch.support_x, query_y=batch.support_y)
         losses = [method.problem.loss(logits, same.query_y).mean().item() for logits in method.predict(same)]
@@ -170,3 +179,87 @@ def test_more_steps_lower_the_loss_on_the_support() -> None:
 def test_norms_of_every_step_are_no_part_of_what_is_adapted() -> None:
     method = made(MAMLPlusPlus)
     assert [name for name in method.inner_names if "norm" in name] == []
+
+
+def seen(method: Any) -> Any:
+    """As if its backbone had been pre-trained."""
+    norm = method.backbone.norm
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 1.5)
+    norm.num_batches_tracked.fill_(1)
+    return method
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_fitted_network_is_the_inductive_prediction_of_its_run(name: str) -> None:
+    """Under running statistics those of training, in adaptation and prediction; else those of the support set."""
+    for norm_stats in ("running", "batch"):
+        method = seen(made(METHODS[name], norm_stats=norm_stats, inner_lr=0.05))
+        batch, running = episode(), norm_stats == "running"
+        assert method.inductive == ("running" if running else "support")
+        expected = method.predict(batch, norm_stats=method.inductive)[-1, 1]
+        fitted = method.fit(batch.support_x[1], batch.support_y[1]).double()
+        torch.testing.assert_close(torch.cat([fitted(image[None]) for image in batch.query_x[1]]), expected)
+        kept = fitted.get_buffer("backbone.norm.running_mean")
+        assert torch.equal(kept, method.backbone.get_buffer("norm.running_mean")) == running
+
+
+@pytest.mark.parametrize("name", ["maml", "proto-maml"])
+def test_a_norm_without_buffers_is_given_some_by_fit(name: str) -> None:
+    """Else each prediction would be normalised by whatever is predicted with it; they are part of a saved model."""
+    method, batch = (
+        made(METHODS[name], lambda: Smooth(lambda n: nn.BatchNorm2d(n, track_running_stats=False))),
+        episode(),
+    )
+    expected = method.predict(batch, norm_stats="support")[-1, 1]
+    fitted = method.fit(batch.support_x[1], batch.support_y[1]).double()
+    opened = method.unfitted([SHOT] * WAY).double()
+    opened.load_state_dict(fitted.state_dict())
+    for network in (fitted, opened.eval()):
+        alone = torch.cat([network(image[None]) for image in batch.query_x[1]])
+        torch.testing.assert_close(alone, expected)
+
+
+def test_a_norm_that_is_called_twice_cannot_be_fitted() -> None:
+    class Twice(Smooth):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(torch.tanh(self.norm(self.conv(images)))[:, :1].repeat(1, 1, 2, 2))
+
+    method, batch = made(MAML, Twice), episode()
+    with pytest.raises(HandfulError, match=r"batch norm 'backbone.norm' is called twice in one pass.*; make one"):
+        method.fit(batch.support_x[0], batch.support_y[0])
+
+
+def test_a_backbone_that_does_not_say_how_many_features_it_gives() -> None:
+    with pytest.raises(HandfulError, match=r"backbone Identity does not say how many features it gives; set .*`out_fe"):
+        MAML(nn.Identity()).attach_head(WAY)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_only_what_keeps_graphs_can_recompute_them(name: str) -> None:
+    """In first order for good there is no graph of an inner step to keep."""
+    both = ("graph",) if name == "reptile" else ("graph", "recompute")
+    assert made(METHODS[name]).backprops == both
+    if name in ("maml", "anil", "proto-maml"):
+        for backprop in ("auto", "recompute"):
+            assert made(METHODS[name], first_order=True, backprop=backprop).backprops == ("graph",)
+        assert made(METHODS[name], backprop="recompute").backprops == ("recompute",)
+
+
+@pytest.mark.parametrize("backprop", ["graph", "recompute"])
+@pytest.mark.parametrize("norm_stats", ["support", "support+1"])
+@pytest.mark.parametrize("name", ["maml", "anil", "proto-maml"])
+def test_inductive_training_has_the_gradient_of_finite_differences(
+    name: str, norm_stats: NormStats, backprop: str
+) -> None:
+    """Through the statistics of the support set too, which depend on the adapted parameters."""
+    options: dict[str, Any] = {"inner_lr": 0.1, "inner_steps": 2, "rates": "per_tensor", "backprop": backprop}
+    method, batch = made(METHODS[name], norm_stats=norm_stats, **options), episode(tasks=2)
+    found = gradient(method, batch)
+    tensors = [method.get_parameter(name) for name in found]
+    generator = torch.Generator().manual_seed(7)
+    for _ in range(2):
+        direction = [torch.randn(t.shape, dtype=torch.float64, generator=generator) for t in tensors]
+        numeric = central_differences(lambda: method(batch).loss, tensors, direction)
+        along = sum(float((g * d).sum()) for g, d in zip(found.values(), direction))
+        assert along == pytest.approx(numeric, rel=1e-6)

@@ -26,10 +26,12 @@ from handful.methods.reptile import displacement
 from handful.problems import Regression
 from handful.recipe import Protocol
 from tests.methods.family import (
+    FAMILY,
     LR,
     STEPS,
     TASKS,
     WAY,
+    Picture,
     Smooth,
     central_differences,
     close,
@@ -43,7 +45,7 @@ from tests.methods.family import (
     plain_gradient,
 )
 
-EVERY: list[str] = sorted(METHODS)
+EVERY = list(FAMILY)
 
 
 def task(b: int = 0) -> Episode:
@@ -390,11 +392,6 @@ def same_as(method: GradientBased, before: dict[str, Tensor], identities: dict[s
 @pytest.mark.parametrize("name", EVERY)
 def test_an_evaluation_is_bit_equal_when_repeated(name: str, store: ImageStore) -> None:
     """(M14) second half: with one seed, after other work in between."""
-
-    class Picture(Smooth):
-        def __init__(self) -> None:
-            super().__init__()
-            self.out_features = 256
 
     method = made(METHODS[name], Picture).float()
     protocol = Protocol(way=WAY, shot=1, query=2, tasks=6)

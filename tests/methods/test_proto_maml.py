@@ -59,7 +59,7 @@ def test_the_outer_gradient_flows_through_the_prototypes(backprop: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         original = type(method.adaptation(batch, "batch"))._prototype_head
         patch.setattr(
-            "handful.methods.gradient_based.Adaptation._prototype_head",
+            "handful.methods.adaptation.Adaptation._prototype_head",
             lambda self: {name: value.detach().requires_grad_() for name, value in original(self).items()},
         )
         held = gradient(method, batch)

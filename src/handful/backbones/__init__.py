@@ -1,9 +1,10 @@
 """Backbones: inputs [n, ...], such as images [n, C, H, W] in [0, 1] -> features [n, out_features].
 
-Any nn.Module with `out_features` and `input_shape` will do; those registered here can be named in a recipe.  One that
-ends in a feature map also gives that, before it is pooled or flattened: `maps(images)` [n, d, h, w], with
-`map_shape` = (d, h, w); and a deep one those at strides 8, 16 and 32: `pyramid(images)`, with their
-`pyramid_channels`.  One whose weights were learned elsewhere says on what: `seen`, which is None for random weights.
+Any nn.Module with `out_features` will do; those registered here can be named in a recipe.  If one says which
+`input_shape` it takes, data of another shape is refused.  One that ends in a feature map also gives that, before it is
+pooled or flattened: `maps(images)` [n, d, h, w], with `map_shape` = (d, h, w); and a deep one those at strides 8, 16
+and 32: `pyramid(images)`, with their `pyramid_channels`.  One whose weights were learned elsewhere says on what:
+`seen`, which is None for random weights.
 """
 
 from handful.backbones.conv4 import Conv4 as conv4

@@ -5,7 +5,6 @@ The network of Matching Networks (Vinyals et al. 2016), MAML (Finn et al. 2017) 
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -17,7 +16,15 @@ from handful.registry import BACKBONES, part
 
 Downsample = Literal["pool", "stride"]
 Norm = Literal["batch", "group"]
-GROUPS = 8  # of channels that group norm normalises together, or the most that divide the channels
+GROUPS = (8, 4, 2, 1)  # of channels that group norm normalises together: as many as leave four channels a group
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group norm that a last map of 1x1 survives: one channel a group would be normalised to zero there."""
+    if channels == 1:
+        raise HandfulError("norm='group' normalises channels together, but Conv-4 has channels=1; use 2 or more.")
+    groups = next(g for g in GROUPS if channels % g == 0 and channels // g >= min(channels, 4))
+    return nn.GroupNorm(groups, channels)
 
 
 @part(BACKBONES, "conv4")
@@ -53,7 +60,7 @@ class Conv4(nn.Module):
         for block in range(4):
             blocks += [
                 nn.Conv2d(in_channels if block == 0 else channels, channels, 3, stride=stride, padding=1),
-                nn.BatchNorm2d(channels) if norm == "batch" else nn.GroupNorm(math.gcd(GROUPS, channels), channels),
+                nn.BatchNorm2d(channels) if norm == "batch" else group_norm(channels),
                 nn.ReLU(),
             ]
             if downsample == "pool":

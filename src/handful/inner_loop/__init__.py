@@ -1,4 +1,6 @@
-"""The inner loop: differentiable adaptation of any unchanged module to a batch of tasks.
+"""The inner loop: differentiable adaptation of an unchanged module to a batch of tasks.
+
+Any module will do whose gradient autograd can take twice, but for activation checkpointing: that is refused.
 
 Parameters are dictionaries by name, as in `torch.func.functional_call`.  Those that are adapted carry a leading task
 dimension, [B, ...]: one copy a task.
@@ -7,9 +9,25 @@ dimension, [B, ...]: one copy a task.
 `statistics` decides what batch norm normalises with; `folding` and `fast_ops` make it fast without changing a number.
 """
 
-from handful.inner_loop.adaptation import Params, SupportLoss, Update, adapt, per_task, with_gradient
-from handful.inner_loop.statistics import Moments, NormStats, PerStepNorm, freeze_statistics, has_batch_norm
-from handful.inner_loop.tasks import GROUPED_IMAGES, GROUPED_VALUES, TaskForward, evaluating
+from handful.inner_loop.adaptation import (
+    Params,
+    SupportLoss,
+    Update,
+    adapt,
+    per_task,
+    random_state,
+    set_random_state,
+    with_gradient,
+)
+from handful.inner_loop.statistics import (
+    Moments,
+    NormStats,
+    PerStepNorm,
+    freeze_statistics,
+    has_batch_norm,
+    keep_statistics,
+)
+from handful.inner_loop.tasks import GROUPED_IMAGES, GROUPED_VALUES, TaskForward, evaluating, ways_of_passing
 from handful.inner_loop.updates import GradientDescent, InnerAdam, InnerOptimizer, Rates
 
 __all__ = [
@@ -30,6 +48,10 @@ __all__ = [
     "evaluating",
     "freeze_statistics",
     "has_batch_norm",
+    "keep_statistics",
     "per_task",
+    "random_state",
+    "set_random_state",
+    "ways_of_passing",
     "with_gradient",
 ]

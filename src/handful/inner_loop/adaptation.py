@@ -89,15 +89,15 @@ class _Recomputed(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         ctx.taken, ctx.names, ctx.through = (support_loss, update, step), names, through
         ctx.save_for_backward(*tensors[: len(names)])
-        ctx.drawn = _random_state(tensors[0])
+        ctx.drawn = random_state(tensors[0].device)
         return tuple(value.detach() for value in _again(ctx, tensors[: len(names)], create_graph=False)[1].values())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Any, ...]:
-        devices = [value.device for value in ctx.saved_tensors[:1] if value.is_cuda]
-        with torch.random.fork_rng(devices), sdpa_kernel(SDPBackend.MATH):
-            _restore(ctx.drawn, devices)  # dropout draws the masks that it drew on the way forward
+        device = ctx.saved_tensors[0].device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), sdpa_kernel(SDPBackend.MATH):
+            set_random_state(ctx.drawn, device)  # dropout draws the masks that it drew on the way forward
             before, after = _again(ctx, ctx.saved_tensors, create_graph=True)
             inputs = [*before.values(), *ctx.through]
             with torch.enable_grad():
@@ -134,12 +134,14 @@ def _again(ctx: Any, values: Sequence[Tensor], create_graph: bool) -> tuple[Para
         return before, take_step(support_loss, before, update, step, create_graph)
 
 
-def _random_state(like: Tensor) -> tuple[Tensor, ...]:
+def random_state(device: torch.device) -> tuple[Tensor, ...]:
+    """Of the CPU's generator, and of the device's own."""
     state = (torch.get_rng_state(),)
-    return (*state, torch.cuda.get_rng_state(like.device)) if like.is_cuda else state
+    return (*state, torch.cuda.get_rng_state(device)) if device.type == "cuda" else state
 
 
-def _restore(drawn: tuple[Tensor, ...], devices: list[torch.device]) -> None:
-    torch.set_rng_state(drawn[0])
-    for state, device in zip(drawn[1:], devices):
-        torch.cuda.set_rng_state(state, device)
+def set_random_state(state: tuple[Tensor, ...], device: torch.device) -> None:
+    """Put both back."""
+    torch.set_rng_state(state[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state[1], device)

@@ -191,7 +191,8 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    if not training or weight is None or bias is None:
+    alone = x.numel() == x.shape[1]  # one value a channel is no batch: PyTorch refuses it
+    if alone or not training or weight is None or bias is None:
         return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
     return _BatchNorm.apply(x, weight, bias, (running_mean, running_var), momentum, eps)
 

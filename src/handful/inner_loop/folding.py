@@ -3,12 +3,13 @@
 The task dimension is folded into the channels, [B, n, C, ...] -> [n, B*C, ...], and a layer with one set of weights a
 task becomes the same layer with B groups.  Element-wise functions and pooling do not notice.  `torch.func.vmap` does
 the same for every function there is, at some 4 ms of Python a pass; here the few functions that make up the usual
-networks are done directly.  A function not in this file raises `NotFoldable`, and the caller turns to vmap.
+networks are done directly.  Any other raises `NotFoldable`, and the caller turns to vmap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,27 +18,34 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 
-class NotFoldable(Exception):
+class NotFoldable(RuntimeError):
     """A function whose meaning on folded tensors is not known."""
 
 
 def fold(x: Tensor) -> Tensor:
-    """[B, n, C, ...] -> [n, B*C, ...]."""
-    return x.transpose(0, 1).flatten(1, 2)
+    """[B, n, C, ...] -> [n, B*C, ...], an activation."""
+    return _activation(x.transpose(0, 1).flatten(1, 2))
 
 
 def unfold(x: Tensor, tasks: int) -> Tensor:
     """[n, B*C, ...] -> [B, n, C, ...]."""
+    _check(x)
     unfolded: Tensor = x.unflatten(1, (tasks, -1)).transpose(0, 1)
     return unfolded
 
 
 class Fold(TorchFunctionMode):
-    """Within it a module sees folded activations; its weights are [B, ...] (one set a task) or [...] (shared)."""
+    """Within it a module sees folded activations; its weights are [B, ...] (one set a task) or [...] (shared).
+
+    What is an activation is not guessed from its shape: `fold` marks the input, and each function here marks what it
+    makes of an activation.  A weight, a constant or the result of an unknown function is none, and is refused where
+    an activation is wanted.
+    """
 
     def __init__(self, tasks: int) -> None:
         super().__init__()
         self.tasks = tasks
+        self.graph = torch.is_grad_enabled()
 
     def __torch_function__(
         self,
@@ -48,27 +56,85 @@ class Fold(TorchFunctionMode):
     ) -> Any:
         """Called for every torch function inside the mode."""
         kwargs = kwargs or {}
-        if func in UNTOUCHED or (func in ARITHMETIC and _alike(*args, **kwargs)):
+        if func in FACTS:
             return func(*args, **kwargs)
-        if func in LAYERS:
-            try:
-                return LAYERS[func](self.tasks, *args, **kwargs)
-            except TypeError as error:  # an argument that is not handled here
-                raise NotFoldable(str(error)) from error
-        raise NotFoldable(getattr(func, "__name__", str(func)))
+        if func in SIZES:
+            return SIZES[func](_shape(self.tasks, args[0]), *args[1:], **kwargs)
+        if torch.is_grad_enabled() != self.graph:
+            raise NotFoldable("a function with a backward of its own, or torch.no_grad")
+        if func in ELEMENTWISE or (func in ARITHMETIC and _alike(*args, **kwargs)):
+            result = func(*args, **kwargs)
+            return _activation(result) if _is_activation(*args) else result
+        if func not in LAYERS:
+            raise NotFoldable(getattr(func, "__name__", str(func)))
+        _check(*args, *kwargs.values())
+        try:
+            return _activation(LAYERS[func](self.tasks, *args, **kwargs))
+        except TypeError as error:  # an argument that is not handled here
+            raise NotFoldable(str(error)) from error
+
+
+def _activation(x: Tensor) -> Tensor:
+    x.folded = True  # type: ignore[attr-defined]
+    return x
+
+
+def _is_activation(x: Any = None, *others: Any) -> bool:
+    return hasattr(x, "folded")
+
+
+def _check(x: Any = None, *others: Any) -> None:
+    """The first argument of a layer is an activation, and no other is."""
+    if not _is_activation(x) or any(map(_is_activation, others)):
+        raise NotFoldable("a layer of weights or constants")
 
 
 def _alike(first: Any, second: Any = None, **others: Any) -> bool:
-    """Whether an operation on two operands is element by element: equal shapes, or a number.
+    """Whether an operation on two operands is element by element: activations of equal shapes, or with a number.
 
     Anything else broadcasts, and a folded activation would meet the wrong samples, channels or tasks.
     """
     if others or not isinstance(first, Tensor):
         return False
-    return isinstance(second, int | float) or (isinstance(second, Tensor) and second.shape == first.shape)
+    if isinstance(second, int | float):
+        return True
+    return _is_activation(first) and _is_activation(second) and first.shape == second.shape
+
+
+def _shape(tasks: int, x: Tensor) -> list[int]:
+    """Of one task's activation."""
+    _check(x)
+    return [x.shape[0], x.shape[1] // tasks, *x.shape[2:]]
+
+
+def _reshape(func: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """view or reshape that leaves the samples apart: [n, B*C, ...] -> [n, B*D, ...]."""
+
+    def reshape(tasks: int, x: Tensor, *shape: Any) -> Tensor:
+        samples, *rest = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
+        if samples == -1 and tasks * math.prod(rest) == x[0].numel():
+            samples = len(x)
+        if not rest or samples != len(x):
+            raise NotFoldable("a shape that mixes samples")
+        return func(x, (samples, rest[0] if rest[0] == -1 else tasks * rest[0], *rest[1:]))
+
+    return reshape
+
+
+def _pool(func: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Pooling of maps [n, B*C, H, W]: each channel by itself."""
+
+    def pool(tasks: int, x: Tensor, *args: Any, **named: Any) -> Tensor:
+        if x.dim() != 4 or named.get("return_indices"):
+            raise NotFoldable("pooling of what are no maps")
+        return func(x, *args, **named)
+
+    return pool
 
 
 def _conv2d(tasks: int, x: Tensor, weight: Tensor, bias: Tensor | None = None, *geometry: Any, **named: Any) -> Tensor:
+    if x.dim() != 4:
+        raise NotFoldable("convolution of what are no maps")
     if weight.dim() == 4 and bias is not None and bias.dim() == 2:
         raise NotFoldable("a shared kernel with a bias for each task")
     if weight.dim() == 4:
@@ -79,7 +145,7 @@ def _conv2d(tasks: int, x: Tensor, weight: Tensor, bias: Tensor | None = None, *
 
 
 def _linear(tasks: int, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    if x.dim() != 2:
+    if x.dim() != 2 or (bias is not None and bias.dim() > 2):
         raise NotFoldable("linear on more than two dimensions")
     rows = x.unflatten(1, (tasks, -1)).transpose(0, 1)  # [B, n, I]
     y = rows @ weight.mT
@@ -148,15 +214,25 @@ LAYERS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     Tensor.mean: _mean,
     torch.flatten: _flatten,
     Tensor.flatten: _flatten,
+    **{func: _reshape(func) for func in (Tensor.view, Tensor.reshape, torch.reshape)},
+    **{func: _pool(func) for func in (F.max_pool2d, torch.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d)},
+    F.interpolate: lambda tasks, *args, **named: F.interpolate(*args, **named),
 }
-# Element by element, or within each channel's map: the same on folded activations.
-UNTOUCHED = {
+# Element by element: the same on folded activations, on weights of each task and on shared ones.
+ELEMENTWISE = {
     *(F.relu, torch.relu, Tensor.relu, F.leaky_relu, F.elu, F.gelu, F.silu, F.softplus),
-    *(F.sigmoid, torch.sigmoid, F.tanh, torch.tanh, Tensor.tanh, F.dropout),
-    *(F.max_pool2d, torch.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.interpolate),
-    *(Tensor.dim, Tensor.dtype.__get__, Tensor.device.__get__),  # type: ignore[attr-defined]
+    *(F.sigmoid, torch.sigmoid, F.tanh, torch.tanh, Tensor.tanh, F.dropout, Tensor.__neg__),
 }
 ARITHMETIC = {
-    *(torch.add, Tensor.add, Tensor.__add__, Tensor.add_, Tensor.__iadd__),
-    *(torch.mul, Tensor.mul, Tensor.__mul__, torch.div, Tensor.div, Tensor.__truediv__),
+    *(torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, Tensor.add_, Tensor.__iadd__),
+    *(torch.sub, Tensor.sub, Tensor.__sub__, Tensor.__rsub__),
+    *(torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__, torch.div, Tensor.div, Tensor.__truediv__),
 }
+# What a module asks of an activation is answered as for one task.
+SIZES: dict[Any, Callable[..., Any]] = {
+    Tensor.size: lambda shape, dim=None: torch.Size(shape) if dim is None else shape[dim],
+    Tensor.shape.__get__: torch.Size,  # type: ignore[attr-defined]
+    Tensor.__len__: lambda shape: shape[0],
+    Tensor.dim: len,
+}
+FACTS = {Tensor.dtype.__get__, Tensor.device.__get__}  # type: ignore[attr-defined]

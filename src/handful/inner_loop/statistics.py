@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -28,21 +29,34 @@ def has_running_statistics(module: nn.Module) -> bool:
     return all(count is not None and int(count) > 0 for count in seen)
 
 
+def keep_statistics(network: nn.Module) -> nn.Module:
+    """Give batch norms that were made without buffers (track_running_stats=False) some, and return the network."""
+    for norm in network.modules():
+        if isinstance(norm, _BatchNorm) and norm.running_mean is None:
+            norm.running_mean, norm.running_var = torch.zeros(norm.num_features), torch.ones(norm.num_features)
+    return network
+
+
 def freeze_statistics(network: nn.Module, x: Tensor) -> None:
     """Write the batch-norm statistics of a batch x [n, ...] into the network's buffers, and put it in eval mode.
 
     The variance is the biased one that normalisation uses (what torch accumulates in training is the unbiased one).
+    Raises HandfulError for a batch norm that is called twice: it has one set of buffers.
     """
+    called: set[str] = set()
 
-    def write(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def write(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(module, _BatchNorm)
-        mean, var = moments(inputs[0])
-        if module.running_mean is not None and module.running_var is not None:
-            module.running_mean.copy_(mean)
-            module.running_var.copy_(var)
+        if name in called:
+            raise HandfulError(
+                f"The batch norm {name!r} is called twice in one pass, but a fitted network keeps one set of "
+                "statistics for it; make one batch norm for each call, or use group norm."
+            )
+        called.add(name)
+        module.running_mean, module.running_var = moments(inputs[0])
 
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    hooks = [module.register_forward_pre_hook(write) for module in norms]
+    norms = {name: module for name, module in network.named_modules() if isinstance(module, _BatchNorm)}
+    hooks = [module.register_forward_pre_hook(partial(write, name)) for name, module in norms.items()]
     with torch.no_grad():
         network.eval()(x)
     for hook in hooks:
@@ -129,26 +143,46 @@ class PerStepNorm(nn.Module):
     """Batch norm with scale, shift and running statistics of its own for every inner step (MAML++).
 
     Row s [C] serves the support pass of inner step s and the query pass after it.  The running rows are written by
-    training and read by norm_stats="per_step".  Batch norms must be called once each, in the order of their making.
+    training and read by norm_stats="per_step".
     """
 
     MOMENTUM = 0.1
 
     def __init__(self, network: nn.Module, inner_steps: int) -> None:
         super().__init__()
-        layers = {name: m for name, m in network.named_modules() if isinstance(m, _BatchNorm) and m.affine}
+        layers = {name: m for name, m in network.named_modules() if isinstance(m, _BatchNorm)}
         if not layers:
             raise HandfulError(
                 "per_step_norm needs batch norm layers, but this network has none; set method.per_step_norm=false."
             )
         self.inner_steps = inner_steps
-        self.names = [f"{name}.{part}" for name in layers for part in ("weight", "bias")]
-        rows = [getattr(m, part).detach() for m in layers.values() for part in ("weight", "bias")]
+        self.names = [f"{name}.{part}" for name, m in layers.items() if m.affine for part in ("weight", "bias")]
+        rows = [network.get_parameter(name).detach() for name in self.names]
         self.affine = nn.ParameterList(nn.Parameter(row.repeat(inner_steps, 1)) for row in rows)
         for index, layer in enumerate(layers.values()):
             self.register_buffer(f"mean{index}", torch.zeros(inner_steps, layer.num_features))
             self.register_buffer(f"var{index}", torch.ones(inner_steps, layer.num_features))
-        self.layers = len(layers)
+        self.order: list[int] = []  # of the calls, once `trace` has seen them
+
+    def trace(self, network: nn.Module, x: Tensor) -> None:
+        """Run x [n, ...] through the network once, to see in which order it calls its batch norms.
+
+        Raises HandfulError if it calls one twice: the moments of a pass could not be told apart.
+        """
+        norms = {name: m for name, m in network.named_modules() if isinstance(m, _BatchNorm)}
+        called: list[str] = []
+        hooks = [m.register_forward_pre_hook(lambda *_, name=name: called.append(name)) for name, m in norms.items()]
+        with torch.no_grad():
+            network(x)
+        for hook in hooks:
+            hook.remove()
+        twice = [name for name in norms if called.count(name) > 1]
+        if twice:
+            raise HandfulError(
+                f"per_step_norm keeps one row of statistics a batch norm and inner step, but {twice[0]!r} is called "
+                f"{called.count(twice[0])} times in one pass; make one batch norm for each call, or leave it out."
+            )
+        self.order = [list(norms).index(name) for name in called]
 
     def row(self, step: int) -> int:
         """The row of an inner step; there is none beyond those of training."""
@@ -164,12 +198,17 @@ class PerStepNorm(nn.Module):
         return {name: rows[self.row(step)] for name, rows in zip(self.names, self.affine)}
 
     def statistics(self, step: int) -> list[Moments]:
-        """The running statistics of an inner step, layer by layer: [C], [C]."""
+        """The running statistics of an inner step, in the order of the calls: [C], [C]."""
         row = self.row(step)
-        return [(self.get_buffer(f"mean{i}")[row], self.get_buffer(f"var{i}")[row]) for i in range(self.layers)]
+        return [(self.get_buffer(f"mean{i}")[row], self.get_buffer(f"var{i}")[row]) for i in self.order]
 
     def observe(self, step: int, observed: list[Moments]) -> None:
-        """Move the row of an inner step towards the statistics of a pass, each [B, C]."""
-        for kept, seen in zip(self.statistics(step), observed, strict=True):
+        """Move the row of an inner step towards the statistics of a pass, each [B, C], in the order of the calls."""
+        if len(observed) != len(self.order):
+            raise HandfulError(
+                f"per_step_norm needs the same batch norms in every pass, but this network called {len(self.order)} "
+                f"in one and {len(observed)} in another; leave it out."
+            )
+        for kept, seen in zip(self.statistics(step), observed):
             for row, value in zip(kept, seen):
                 row.lerp_(value.detach().mean(0), self.MOMENTUM)

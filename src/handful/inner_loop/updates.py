@@ -26,6 +26,9 @@ class InnerOptimizer(nn.Module, ABC):
     def start(self, params: Params) -> Update:
         """Begin the adaptation of a batch of tasks from parameters [B, ...]."""
 
+    def keep(self, update: Update) -> None:
+        """Keep what an adaptation has left in its update for those that follow: nothing."""
+
     def learned_rates(self) -> dict[str, Tensor]:
         """Parameter name -> its learned step size, if any is learned."""
         return {}
@@ -113,25 +116,30 @@ class InnerAdam(InnerOptimizer):
     def start(self, params: Params) -> Update:
         """Every task goes on from the kept second moments."""
         moments = {name: self.get_buffer(f"second_moment{i}") for i, name in enumerate(self.names)}
-        steps = int(self.get_buffer("steps"))
+        return _AdamUpdate(self, moments, int(self.get_buffer("steps")))
 
-        def update(step: int, params: Params, grads: Params) -> Params:
-            nonlocal steps
-            steps += 1
-            correction = 1 - self.beta2**steps
-            moved = {}
-            with torch.no_grad():
-                for name, value in params.items():
-                    moments[name] = torch.lerp(grads[name].square(), moments[name], self.beta2)
-                    moved[name] = value - self.inner_lr * grads[name] / ((moments[name] / correction).sqrt() + self.eps)
-            self._last = steps, moments
-            return moved
-
-        return update
-
-    def keep(self) -> None:
-        """Keep the second moments of the tasks that were adapted last."""
-        steps, moments = self._last
-        self.get_buffer("steps").fill_(steps)
+    def keep(self, update: Update) -> None:
+        """Keep the steps, and the mean over tasks of the second moments."""
+        assert isinstance(update, _AdamUpdate)
+        self.get_buffer("steps").fill_(update.steps)
         for index, name in enumerate(self.names):
-            self.get_buffer(f"second_moment{index}").copy_(moments[name].mean(0))
+            self.get_buffer(f"second_moment{index}").copy_(update.moments[name].mean(0))
+
+
+class _AdamUpdate:
+    """The steps of one batch of tasks: moments are [...] at first, [B, ...] from the first step on."""
+
+    def __init__(self, adam: InnerAdam, moments: dict[str, Tensor], steps: int) -> None:
+        self.adam, self.moments, self.steps = adam, moments, steps
+
+    def __call__(self, step: int, params: Params, grads: Params) -> Params:
+        adam = self.adam
+        self.steps += 1
+        correction = 1 - adam.beta2**self.steps
+        moved = {}
+        with torch.no_grad():
+            for name, value in params.items():
+                moment = torch.lerp(grads[name].square(), self.moments[name], adam.beta2)
+                moved[name] = value - adam.inner_lr * grads[name] / ((moment / correction).sqrt() + adam.eps)
+                self.moments[name] = moment
+        return moved

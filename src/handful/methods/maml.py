@@ -36,7 +36,7 @@ def MAML(
     fast_ops: bool = True,
     backprop: Backprop = "auto",
 ) -> GradientBased:
-    """MAML and FOMAML over any backbone with `out_features`.
+    """MAML and FOMAML over any backbone: an nn.Module with `out_features`.
 
     inner_lr: step size a on the *mean* support loss (the paper's 0.4 for 5-way Omniglot is on the sum over classes,
     so 2.0 here); inner_steps: gradient steps in training, and in evaluation unless asked otherwise; first_order:

@@ -36,17 +36,14 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.problem: Problem = Classification()  # the data's problem, once it is known
         self.outer_step = 0  # how far meta-training is
-        self.backprop = "graph"  # how the outer gradient goes back through the inner loop
+        self.backprops: tuple[str, ...] = ("graph",)  # ways back through the inner loop, the fastest first
+        self.backprop = "graph"  # the one that is taken
+        self.passing: list[str] = []  # how several tasks are passed: what is not known to fail, the fastest first
         self.chunk: int | None = None  # tasks whose graph is held at a time, all if None
 
     def side_by_side(self, episode: Episode) -> int:
         """How many tasks of a batch are held in memory together."""
         return min(self.chunk or len(episode.support_x), len(episode.support_x))
-
-    @property
-    def backprops(self) -> tuple[str, ...]:
-        """The ways back that may be chosen by the memory they need, the fastest first."""
-        return ("graph",)
 
     @abstractmethod
     def attach_head(self, outputs: int) -> None:

@@ -16,6 +16,7 @@ batch with the support set (inductive).
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import torch
@@ -49,6 +50,7 @@ def Reptile(
         optimizer=InnerAdam(inner_lr),
         inner_steps=inner_steps,
         objective=displacement,
+        first_order_steps=math.inf,
         norm_stats=norm_stats,
         fast_ops=fast_ops,
         inner_batch=inner_batch,
@@ -59,8 +61,7 @@ def displacement(method: GradientBased, episode: Episode) -> Outcome:
     """A loss with the value of the adapted networks' query loss and the gradient theta - mean phi."""
     adaptation = method.adaptation(episode, method.norm_stats)
     *_, adapted = adaptation.steps(method.inner_steps)
-    if isinstance(method.optimizer, InnerAdam):
-        method.optimizer.keep()
+    method.optimizer.keep(adaptation.update)
     theta = dict(method.network.named_parameters())
     pull = torch.stack([(theta[n] * (theta[n] - phi.mean(0)).detach()).sum() for n, phi in adapted.items()]).sum()
     with torch.no_grad():

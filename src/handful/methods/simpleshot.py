@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handful.methods.gradient_based import class_means, features_of
+from handful.methods.heads import class_means, features_of
 from handful.methods.metric import Metric
 from handful.methods.protonet import squared_distances
 from handful.registry import METHODS, part

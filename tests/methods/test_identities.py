@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import handful.inner_loop.tasks
-import handful.methods.gradient_based
+import handful.methods.adaptation
 from handful.backbones import mlp
 from handful.data.store import ImageStore
 from handful.episodes import Episode
@@ -431,7 +431,7 @@ def test_only_batch_statistics_make_a_prediction_depend_on_its_mates(
     norm_stats: NormStats, grouped: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """(M16) with the queries of all tasks side by side, and task by task."""
-    for module in (handful.inner_loop.tasks, handful.methods.gradient_based):
+    for module in (handful.inner_loop.tasks, handful.methods.adaptation):
         monkeypatch.setattr(module, "GROUPED_IMAGES", grouped)
     method, batch = made(MAMLPlusPlus, inner_steps=2), episode()
     method(batch)  # the rows have seen a batch

@@ -73,8 +73,9 @@ def plan(method: Method, draw: Callable[[int], Episode], tasks: int, memory_gib:
         needed.append(once + (more if method.divisible else together * more))
     asked = "one task" if method.divisible else f"{tasks} tasks, which cannot be divided,"
     source = "" if memory_gib else f" ({SHARE:.0%} of what is free)"
-    graph = getattr(method, "wanted_backprop", None) == "graph"
-    lighter = "set method.backprop to auto or recompute, " if graph else ""
+    spec: Any = getattr(method, "spec", {})
+    heavy = spec.get("backprop") == "graph" and not spec.get("first_order")
+    lighter = "set method.backprop to auto or recompute, " if heavy else ""
     raise HandfulError(
         f"A step of {asked} needs {size(min(needed))}, but train.memory_gib allows {size(budget)}{source}; raise it, "
         f"{lighter}or lower way, shot, query or inner_steps."

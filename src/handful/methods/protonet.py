@@ -34,7 +34,7 @@ class Prototypes(nn.Module):
     def __init__(self, distance: Distance = "squared", scale: float = 1.0, learn_scale: bool = False) -> None:
         super().__init__()
         self.distance = distance
-        self.scale = nn.Parameter(torch.tensor(scale), requires_grad=learn_scale)
+        self.scale = nn.Parameter(torch.tensor(float(scale)), requires_grad=learn_scale)
 
     def forward(self, support: Tensor, labels: Tensor, query: Tensor, way: int) -> Tensor:
         """[B, S, d], [B, S], [B, Q, d] -> [B, Q, N]."""

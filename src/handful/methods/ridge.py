@@ -41,7 +41,7 @@ class RidgeHead(nn.Module):
         if penalty <= 0:
             raise HandfulError(f"The ridge penalty is {penalty}, but it has to be above 0; the published one is 50.")
         self.log_penalty = nn.Parameter(torch.tensor(math.log(penalty)), requires_grad=learn_penalty)
-        self.scale = nn.Parameter(torch.tensor(scale))
+        self.scale = nn.Parameter(torch.tensor(float(scale)))
         self.offset = nn.Parameter(torch.zeros(()))
 
     def forward(self, support: Tensor, labels: Tensor, query: Tensor, way: int) -> Tensor:

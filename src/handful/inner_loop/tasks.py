@@ -25,6 +25,9 @@ GROUPED_IMAGES = 25
 # Tasks whose support sets hold more values than this are taken one after another: each fills the machine by itself.
 # Below it one grouped convolution beats a loop of small ones, up to three times.
 GROUPED_VALUES = 100_000
+# Images of more values than this are laid out with their channels last where tasks are taken one after another: a step
+# at 84x84 takes a fifth less; at 28x28 the conversion costs more than it brings.
+LARGE_VALUES = 4_000
 # Images in a pass that holds each query beside its support set.
 BESIDE_IMAGES = 250
 # How several tasks are passed, the fastest first; the last one takes any module.
@@ -163,8 +166,14 @@ class TaskForward:
         shared: bool = False,
     ) -> Tensor:
         """Task by task, which any module can do."""
+        lay = channels_last if x[0, 0].numel() > LARGE_VALUES else identity
         passed = [
-            self._run_one(one, x[b], None if reference is None else reference[b], given)
+            self._run_one(
+                {name: lay(value) for name, value in one.items()},
+                lay(x[b]),
+                None if reference is None else lay(reference[b]),
+                given,
+            )
             for b, one in enumerate([params] * len(x) if shared else each_task(params, len(x)))
         ]
         self.observed = [
@@ -202,6 +211,16 @@ class TaskForward:
     def frozen(self) -> dict[str, Tensor]:
         """Copies of the buffers for one pass: adaptation never writes the module's own."""
         return {name: buffer.clone() for name, buffer in self.module.named_buffers()} if self.module.training else {}
+
+
+def channels_last(value: Tensor) -> Tensor:
+    """Images and kernels [n, C, H, W] with the channels of a pixel side by side; other tensors as they are."""
+    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
+
+
+def identity(value: Tensor) -> Tensor:
+    """As it is."""
+    return value
 
 
 def each_task(params: Params, tasks: int) -> Iterator[dict[str, Tensor]]:

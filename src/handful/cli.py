@@ -91,7 +91,7 @@ def train(
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew: delete the run that is in --out.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Meta-train as a recipe says, evaluate on the test classes, write the report."""
+    """Train as a recipe says, evaluate on the test classes, write the report."""
     from handful.recipe import load_recipe
     from handful.training import train_recipe
 

@@ -17,7 +17,6 @@ from handful.inner_loop import evaluating
 from handful.memory import free_memory
 from handful.methods import Metric
 
-IMAGES = 128  # embedded at a time
 SHARE = 0.5  # of the free memory that features may take
 VALUES = 2**22  # of the query features that a head is given at a time: with more its products leave the cache
 
@@ -27,7 +26,6 @@ class EmbeddedTasks:
 
     def __init__(self, method: Metric, sampler: EpisodeSampler, tasks: int, chunk: int) -> None:
         self.method, self.sampler, self.tasks, self.chunk = method, sampler, tasks, chunk
-        self.embed = method.embedder()
         self.stop = 0  # the tasks before it have their features at hand
         self.ids: NDArray[np.int64] = np.empty(0, np.int64)
         self.features = torch.empty(0)
@@ -55,8 +53,7 @@ class EmbeddedTasks:
             if len(self.ids) <= budget or chunks == 1:
                 break
             chunks = -(-chunks // 2)
-        parts = np.array_split(self.ids, -(-len(self.ids) // IMAGES))
-        self.features = torch.cat([self.embed(self.sampler.split.fetch(part)) for part in parts])
+        self.features = torch.cat(list(self.method.embedded(self.sampler.split, self.ids)))
 
     def _rows(self, ids: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(np.searchsorted(self.ids, ids)).to(self.features.device)

@@ -1,4 +1,4 @@
-"""Frozen backbones by onnxruntime: on a CPU several times as fast as torch runs them, with the same numbers.
+"""Frozen backbones by onnxruntime instead of torch, with the same numbers: it is made for running, on a CPU above all.
 
     embed = embedder(backbone)      # onnxruntime where the extra [photos] or [onnx] is installed, else torch
     features = embed(images)        # uint8 or float [n, C, H, W] -> [n, out_features]

@@ -166,7 +166,7 @@ class TaskForward:
         shared: bool = False,
     ) -> Tensor:
         """Task by task, which any module can do."""
-        lay = channels_last if x[0, 0].numel() > LARGE_VALUES else identity
+        lay = channels_last if x[0, 0].numel() > LARGE_VALUES else nn.Identity()
         passed = [
             self._run_one(
                 {name: lay(value) for name, value in one.items()},
@@ -216,11 +216,6 @@ class TaskForward:
 def channels_last(value: Tensor) -> Tensor:
     """Images and kernels [n, C, H, W] with the channels of a pixel side by side; other tensors as they are."""
     return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
-
-
-def identity(value: Tensor) -> Tensor:
-    """As it is."""
-    return value
 
 
 def each_task(params: Params, tasks: int) -> Iterator[dict[str, Tensor]]:

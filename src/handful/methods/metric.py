@@ -16,11 +16,12 @@ that, so these methods are inductive.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from handful.data.dataset import Split
@@ -28,6 +29,7 @@ from handful.data.store import ClassSplit
 from handful.episodes import Episode
 from handful.errors import HandfulError
 from handful.inner_loop import NormStats, evaluating
+from handful.methods.heads import features_of
 from handful.methods.method import Method, Outcome
 from handful.onnx import embedder
 
@@ -103,17 +105,23 @@ class Metric(Method):
         return embed(self.backbone, images, self.maps)
 
     def embedder(self) -> Callable[[Tensor], Tensor]:
-        """uint8 images [n, C, H, W] -> features as `embed` gives them, without a graph and as fast as can be."""
+        """Images [n, C, H, W], uint8 or in [0, 1] -> features as `embed` gives them, without a graph, and quicker."""
         run = embedder(self.backbone, "maps" if self.maps else "features")
         return lambda images: rows(run(images)) if self.maps else run(images)
+
+    def embedded(self, split: ClassSplit, ids: NDArray[np.int64]) -> Iterator[Tensor]:
+        """Features of images by id, in order, some at a time."""
+        run = self.embedder()
+        for part in np.array_split(ids, -(-len(ids) // IMAGES)):
+            yield run(split.fetch(part))
 
     def prepare(self, split: Split) -> None:
         """Set a head's `centre` to the mean feature of all images of the training classes."""
         if not (hasattr(self.head, "centre") and isinstance(split, ClassSplit)):
             return
-        run, total = self.embedder(), torch.zeros_like(self.head.centre, dtype=torch.float64)
-        for part in np.array_split(split.ids, -(-len(split.ids) // IMAGES)):
-            total += run(split.fetch(part)).sum(0)
+        total = torch.zeros_like(self.head.centre, dtype=torch.float64)
+        for features in self.embedded(split, split.ids):
+            total += features.sum(0)
         self.head.centre.copy_(total / len(split.ids))
 
     def fit(self, support_x: Tensor, support_y: Tensor, inner_steps: int | None = None) -> nn.Module:
@@ -175,6 +183,6 @@ def rows(maps: Tensor) -> Tensor:
 def feature_shape(backbone: Any, maps: bool) -> tuple[int, ...]:
     """(d,), or (r, d) of a feature map."""
     if not maps:
-        return (int(backbone.out_features),)
+        return (features_of(backbone),)
     channels, height, width = backbone.map_shape
     return height * width, channels

@@ -9,13 +9,12 @@ A classifier over the C training classes sits on the backbone and is thrown away
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handful.episodes import Images
 from handful.errors import HandfulError
+from handful.methods.heads import features_of
 from handful.methods.method import Method, Outcome
 from handful.methods.metric import Metric, embed, feature_shape
 
@@ -44,15 +43,15 @@ class Pretraining(nn.Module):
     def __init__(self, method: Method, head: str, classes: int) -> None:
         super().__init__()
         self.method, self.maps = method, head == "frn"
-        backbone: Any = method.backbone
+        backbone = method.backbone
         if head == "frn":
             if not (isinstance(method, Metric) and hasattr(method.head, "class_matrix")):
                 raise HandfulError("pretrain.head is 'frn', which pre-trains frn and glofa-frn; use linear or cosine.")
             self.classifier: nn.Module = method.head.class_matrix(classes, *feature_shape(backbone, True))
         elif head == "cosine":
-            self.classifier = Cosine(backbone.out_features, classes)
+            self.classifier = Cosine(features_of(backbone), classes)
         else:
-            self.classifier = nn.Linear(backbone.out_features, classes)
+            self.classifier = nn.Linear(features_of(backbone), classes)
             nn.init.zeros_(self.classifier.bias)
 
     def forward(self, images: Images) -> Outcome:

@@ -292,6 +292,14 @@ class HandfulRecompute(Handful):
         super().__init__(network, setting, first_order, backprop="recompute")
 
 
+class HandfulTwo(Handful):
+    """Handful as it takes a step when train.memory_gib leaves room for the graphs of two tasks."""
+
+    def __init__(self, network: nn.Module, setting: Setting, first_order: bool) -> None:
+        super().__init__(network, setting, first_order)
+        self.method.chunk = 2
+
+
 class HandfulWatched(Handful):
     """A training step, and the accuracy after every inner step, which note 002 logs."""
 
@@ -364,6 +372,7 @@ MAKERS: dict[str, Callable[[nn.Module, Setting, bool], Contender]] = {
     "torchopt": TorchOpt,
     "Handful": Handful,
     "Handful, recompute": HandfulRecompute,
+    "Handful, two tasks at a time": HandfulTwo,
     "Handful, accuracy after every step": HandfulWatched,
     "note 002": Note002,
 }
@@ -373,7 +382,7 @@ def contenders(setting: Setting, mode: Mode, libraries: Sequence[str] = LIBRARIE
     """Who is compared, of those that can be imported here."""
     names = ["plain loop", *(name for name in libraries if find_spec(name)), "Handful"]
     if mode == "second order":
-        names.append("Handful, recompute")
+        names += ["Handful, recompute", "Handful, two tasks at a time"]
     if setting.note002 and mode == "first order":
         names = ["note 002", *names, "Handful, accuracy after every step"]
     return names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,47 @@ def test_compare(handful: Command, recipe_file: Path, tmp_path: Path) -> None:
     refused(handful("compare", first, second, "--norm-stats", "batch", "--inductive"), f"{first}: --inductive is")
     refused(handful("compare", first, second, "--data", tmp_path / "moved"), "moved")
     assert handful("compare", first, second, "--inner-steps", -1).code == 2
+
+
+def test_tasks_of_other_data(handful: Command, recipe_file: Path, pictures: Path, tmp_path: Path) -> None:
+    run, second, photos = tmp_path / "run", tmp_path / "second", tmp_path / "photos"
+    ok(handful("train", recipe_file, "--out", run, "--set", "train.steps=4"))
+    ok(handful("train", recipe_file, "--out", second, "--set", "train.steps=8"))
+    for number, name in enumerate(sorted(path.name for path in pictures.iterdir())):
+        photos.mkdir(exist_ok=True)
+        shutil.copytree(pictures / name, photos / (name if number < 10 else f"new{99 - number}"))
+    on = ("--on", f"{{name: folder, root: {photos}, image_size: 16, channels: 1}}", "--tasks", 10, "--json")
+
+    own = json.loads(ok(handful("evaluate", run, "--tasks", 10, "--json")).out)
+    assert (own["trained_on"], own["note"]) == (None, None)
+    held = set(run.rglob("*"))
+    found = json.loads(ok(handful("evaluate", run, *on)).out)
+    assert found["task_hash"] != own["task_hash"]
+    assert found["trained_on"] == "folder"
+    assert found["note"].startswith("Trained on folder, tested on other data: folder.")
+    (written,) = set(run.rglob("*")) - held  # beside the result of the run's own test tasks, not in its place
+    assert written.name.startswith(f"folder-{found['task_hash'][:8]}-test-3w1s3q")
+    seen = [json.loads(ok(handful("evaluate", run, *on, "--split", split)).out)["note"] for split in ("train", "val")]
+    assert any("of its classes bear the names of training classes, such as 'class0" in note for note in seen)
+
+    told = json.loads(ok(handful("compare", run, second, *on)).out)
+    assert {result["task_hash"] for result in told["results"]} == {found["task_hash"]}
+    small = f"{{name: folder, root: {photos}, image_size: 20, channels: 1}}"
+    for verb in (["evaluate", run], ["compare", run, second]):
+        refused(handful(*verb, "--on", small), "folder holds inputs [1, 20, 20]", "trained on [1, 16, 16]")
+        refused(handful(*verb, "--on", "sinusoid"), "sinusoid is regression", "was trained for classification")
+        refused(handful(*verb, "--on", "omniglott"), "did you mean 'omniglot'?")
+        refused(handful(*verb, "--on", "{name: folder, rot: x}"), "'rot'", "did you mean 'root'?")
+        refused(handful(*verb, "--on", "{name: fold"), "neither the name of a data set nor a data section")
+    ok(handful("evaluate", run, *on[:2], "--tasks", 50, "--inductive", "--inner-steps", 2))
+    support = tmp_path / "support"
+    for name in ("class01", "class02", "class05"):
+        shutil.copytree(pictures / name, support / name)
+        for number in range(1, 8):
+            (support / name / f"{number}.png").unlink()
+    ok(handful("fit", support, "--from", run, "--inner-steps", 2, "--out", tmp_path / "model"))
+    card = json.loads((tmp_path / "model" / "card.json").read_text(encoding="utf-8"))
+    assert card["accuracy"]["tasks"] == 12  # of the run's own test tasks, though those of other data are more
 
 
 def test_compare_names_the_run_at_fault_before_any_is_scored(

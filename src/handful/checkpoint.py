@@ -167,7 +167,7 @@ class Log:
 
     def __init__(self, out: Path, step: int) -> None:
         self.path = out / "metrics.csv"
-        kept = [row for row in read_metrics(self.path) if int(row["step"]) <= step]
+        kept = [row for row in read_metrics(self.path) if int(row["step"]) <= step] if step else []
         lines = [",".join(METRICS), *(",".join(row[key] for key in METRICS) for row in kept)]
         write_text(self.path, "\n".join(lines) + "\n")
         self.board = SummaryWriter(str(out), purge_step=step + 1)

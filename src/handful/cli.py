@@ -31,6 +31,13 @@ NormStatistics = Annotated[
         "method. As in its recipe if not said."
     ),
 ]
+On = Annotated[
+    str | None,
+    typer.Option(
+        help="Draw the tasks from other data: a name of `handful data list`, or the data section of a recipe, such as "
+        "'{name: folder, root: photos/, image_size: 84}'."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
@@ -109,6 +116,7 @@ def train(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     data: Annotated[str | None, typer.Option(help="Folder of the data's source, if it has moved.")] = None,
+    on: On = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     way: Annotated[int | None, typer.Option(min=1)] = None,
     shot: Annotated[int | None, typer.Option(min=1)] = None,
@@ -130,12 +138,13 @@ def evaluate(
     from dataclasses import asdict
 
     from handful.evaluation import evaluate as score
-    from handful.run import Run
+    from handful.recipe import read_data_recipe
+    from handful.run import Run, open_data
 
     opened = Run.open(run, data)
     result = score(
         opened,
-        opened.data.split(split),
+        (open_data(read_data_recipe(on)) if on else opened.data).split(split),
         way=way,
         shot=shot,
         query=query,
@@ -154,6 +163,7 @@ def evaluate(
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is the baseline.")],
     data: Annotated[str | None, typer.Option(help="Folder of the data's source, if it has moved.")] = None,
+    on: On = None,
     way: Annotated[int | None, typer.Option(min=1)] = None,
     shot: Annotated[int | None, typer.Option(min=1)] = None,
     query: Annotated[int | None, typer.Option(min=1)] = None,
@@ -183,6 +193,7 @@ def compare(
 
     from handful.comparison import clear_of_zero, score_together
     from handful.comparison import compare as paired
+    from handful.recipe import read_data_recipe
     from handful.wording import measured
 
     if out is not None and out.suffix != ".html":
@@ -198,6 +209,7 @@ def compare(
         norm_stats=norm_stats,  # type: ignore[arg-type]  # checked where it is used
         inductive=inductive,
         data_root=data,
+        on=read_data_recipe(on) if on else None,
     )
     differences = paired(results)
     metric = next(iter(results.values())).metric

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from handful import wording
-from handful.data.dataset import Split
+from handful.data.dataset import Data, Split
 from handful.embedding import EmbeddedTasks
 from handful.episodes import Episode, EpisodeSampler, Sampler
 from handful.errors import HandfulError
 from handful.files import to_json, write_text
 from handful.inner_loop import NormStats, has_batch_norm
 from handful.methods import Method, Metric
+from handful.problems import problem_of
 from handful.recipe import Protocol
 from handful.runtime import keep_freed_memory
 
@@ -60,6 +61,8 @@ class Result:
     floors: dict[str, dict[str, float]]
     seconds: float
     note: str | None = None
+    trained_on: str | None = None
+    """The data of training, where the tasks are drawn from other data."""
     run: dict[str, Any] = field(default_factory=dict)
     per_task: list[float] = field(default_factory=list, repr=False)
 
@@ -90,8 +93,9 @@ class Result:
     @property
     def file_name(self) -> str:
         """Name of the file that holds it in a run's `eval` folder."""
+        elsewhere = f"{self.data}-{self.task_hash[:8]}-" if self.trained_on else ""
         return (
-            f"{self.split}-{self.way}w{self.shot}s{self.query}q-{self.tasks}tasks-seed{self.seed}"
+            f"{elsewhere}{self.split}-{self.way}w{self.shot}s{self.query}q-{self.tasks}tasks-seed{self.seed}"
             f"-{self.norm_stats}-{self.inner_steps}steps.json"
         )
 
@@ -129,6 +133,7 @@ def evaluate(
 ) -> Result:
     """Score a run on a split (its test classes by default); what is not said is as in its recipe's evaluation.
 
+    split: of the run's data, or of other data of the same shape, to see how far what was learned carries;
     inductive: with the method's own inductive statistics; embed_once: as in `evaluate_method`.
     """
     if inductive:
@@ -149,7 +154,29 @@ def evaluate(
     protocol = run.recipe.protocols()[0].model_copy(update={k: v for k, v in said.items() if v is not None})
     seed = run.recipe.seed if seed is None else seed
     split = split or run.data.test
-    return evaluate_method(run.method, split, protocol, seed=seed, run=run.provenance(), embed_once=embed_once)
+    check_fits(run, split.data)
+    result = evaluate_method(run.method, split, protocol, seed=seed, run=run.provenance(), embed_once=embed_once)
+    trained, tested = run.data.describe(), split.data.describe()
+    if tested == trained:
+        return result
+    said_of_both = f"Trained on {run.data.name}, tested on other data: {split.data.name}."
+    learned = set(trained.get("classes", {}).get("train", ()))
+    if known := learned.intersection(tested.get("classes", {}).get(split.name, ())):
+        said_of_both += f" {len(known)} of its classes bear the names of training classes, such as {min(known)!r}."
+    return replace(result, trained_on=run.data.name, note=" ".join(filter(None, [said_of_both, result.note])))
+
+
+def check_fits(run: Run, data: Data) -> None:
+    """Refuse data that the run's network cannot take."""
+    if problem_of(data).name != run.method.problem.name:
+        raise HandfulError(
+            f"{data.name} is {problem_of(data).name}, and {run.folder} was trained for {run.method.problem.name}."
+        )
+    if tuple(data.input_shape) != tuple(run.data.input_shape):
+        raise HandfulError(
+            f"{data.name} holds inputs {list(data.input_shape)}, but {run.folder} was trained on "
+            f"{list(run.data.input_shape)}; of a folder, set image_size and channels."
+        )
 
 
 def evaluate_method(

@@ -203,7 +203,7 @@ def expected_accuracy(run: Run, way: int, shot: int, inner_steps: int) -> dict[s
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
             inductive = result["norm_stats"] in (run.method.inductive, "none")
-            if inductive and all(result[key] == value for key, value in asked.items()):
+            if inductive and not result.get("trained_on") and all(result[key] == value for key, value in asked.items()):
                 found.append({key: result[key] for key in REPORTED})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise HandfulError(f"{path} is damaged; delete it, or score the run again.") from error

@@ -206,6 +206,18 @@ def make_recipe(content: dict[str, Any], source: str = "recipe") -> Recipe:
         raise HandfulError(f"{source}: {_sentence(error)}") from error
 
 
+def read_data_recipe(text: str) -> DataRecipe:
+    """A `data` section from a name, or from YAML such as `{name: folder, root: photos}`."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise HandfulError(f"{text!r} is neither the name of a data set nor a data section in YAML.") from error
+    try:
+        return DataRecipe(**content) if isinstance(content, dict) else DataRecipe(name=text)
+    except ValidationError as error:
+        raise HandfulError(_sentence(error, DataRecipe)) from error
+
+
 def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     """A recipe by file name, or by the name of a shipped one (`handful list recipes`)."""
     path = Path(name)
@@ -246,12 +258,12 @@ def _section(model: Any, key: str) -> Any:
     return next((part for part in get_args(found) if hasattr(part, "model_fields")), found)  # of `Section | None`
 
 
-def _sentence(error: ValidationError) -> str:
+def _sentence(error: ValidationError, whole: Any = Recipe) -> str:
     """The first problem of a recipe, in one sentence."""
     first = error.errors()[0]
     where = ".".join(str(step) for step in first["loc"])
     if first["type"] == "extra_forbidden":
-        model: Any = Recipe
+        model = whole
         for step in first["loc"][:-1]:  # a number is the place in the list `evaluate.also`
             model = ProtocolRecipe if isinstance(step, int) else _section(model, step)
         section = [str(step) for step in first["loc"][:-1]]

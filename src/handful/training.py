@@ -230,13 +230,16 @@ def fit(
     progress.start(progressed.step)
     if isinstance(settings, TrainRecipe):
         plan_step(run.method, batches, settings, progressed, progress)
-    if settings.steps == 0 and progressed.best_step == 0:  # nothing to learn
+    if settings.steps == 0 and progressed.best_score is None:  # nothing to learn
         run.save_weights("best")
         save(out, run.method, learner, optimizer, schedule, progressed)
     stop_after = math.inf if max_minutes is None else max_minutes * 60
     if progressed.step and progressed.seconds >= stop_after:
         return progressed
     log = Log(out, progressed.step)
+    protocol = validation.model_copy(update={"tasks": settings.validation_tasks})
+    if progressed.step == 0 and learner is run.method and run.recipe.pretrain:  # episodes may only make it worse
+        log.write({"step": 0, "seconds": 0.0, **validate(run, protocol, progressed)})
     every_row = max(1, settings.validate_every // ROWS_PER_VALIDATION)
     on_gpu = fabric.device.type == "cuda"  # then batches are made where the store is, and no process could hold it too
     batches.device = fabric.device if on_gpu else CPU
@@ -260,8 +263,8 @@ def fit(
         progressed.step += 1
         losses.append(loss)
         scores.append(score)
-        validate = progressed.step % settings.validate_every == 0 or progressed.step == settings.steps
-        if progressed.step % every_row and not validate:
+        due = progressed.step % settings.validate_every == 0 or progressed.step == settings.steps
+        if progressed.step % every_row and not due:
             continue
 
         row: dict[str, Any] = {
@@ -272,19 +275,13 @@ def fit(
             "lr": optimizer.param_groups[0]["lr"],
         }
         losses, scores = [], []
-        if validate:
-            protocol = validation.model_copy(update={"tasks": settings.validation_tasks})
-            run.method.prepare(run.data.train)
-            result = evaluate_method(run.method, run.data.val, protocol, seed=run.recipe.seed)
-            row |= {"val_mean": result.mean, "val_ci95": result.ci95}
-            if wording.better(result.mean, progressed.best_score, result.metric):
-                progressed.best_score, progressed.best_step = result.mean, progressed.step
-                run.save_weights("best")
+        if due:
+            row |= validate(run, protocol, progressed)
         progressed.seconds = spent + time.perf_counter() - started
         stop = progressed.seconds >= stop_after
         log.write(row)
-        if validate or stop:
-            if progressed.best_step == 0:  # stopped before the first validation
+        if due or stop:
+            if progressed.best_score is None:  # stopped before the first validation
                 run.save_weights("best")
             save(out, run.method, learner, optimizer, schedule, progressed)
         progress.update(progressed.step, row)
@@ -293,6 +290,16 @@ def fit(
             break
     log.close()
     return progressed
+
+
+def validate(run: Run, protocol: Protocol, progressed: Progressed) -> dict[str, float]:
+    """Score the method on validation tasks, and keep its weights if none before them did better."""
+    run.method.prepare(run.data.train)
+    result = evaluate_method(run.method, run.data.val, protocol, seed=run.recipe.seed)
+    if wording.better(result.mean, progressed.best_score, result.metric):
+        progressed.best_score, progressed.best_step = result.mean, progressed.step
+        run.save_weights("best")
+    return {"val_mean": result.mean, "val_ci95": result.ci95}
 
 
 def plan_step(

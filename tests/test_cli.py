@@ -245,7 +245,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_interrupting_says_how_to_go_on(
     handful: Command, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from handful.training import Batches
+    from handful.batches import Batches
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -17,6 +17,7 @@ from torch import nn
 
 import handful as hf
 from handful import files, training
+from handful.batches import Batches
 from handful.checkpoint import locked, read_metrics
 from handful.data.store import ImageStore
 from handful.episodes import EpisodeSampler
@@ -28,7 +29,7 @@ from handful.recipe import TrainRecipe, load_recipe
 from handful.report.run_files import read_run
 from handful.run import Run
 from handful.runtime import device
-from handful.training import Batches, learning_rate, outer_optimizer, train_recipe
+from handful.training import learning_rate, outer_optimizer, train_recipe
 
 
 def trained(recipe_file: Path, out: Path, *changes: str, **options: Any) -> Run:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,12 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, LRScheduler, MultiStepLR
-from torch.utils.data import DataLoader, Dataset
 
 from handful import wording
 from handful.backbones import BACKBONES
+from handful.batches import Batches, loaded
 from handful.checkpoint import Log, Progressed, claim, resume, save
 from handful.data import ClassSplit, Data
-from handful.data.store import CPU
 from handful.episodes import ImageSampler
 from handful.errors import HandfulError
 from handful.evaluation import Result, evaluate_method
@@ -41,24 +39,6 @@ from handful.run import Run, check_split, is_run, open_data
 from handful.runtime import device, environment, keep_freed_memory
 
 ROWS_PER_VALIDATION = 10
-
-
-class Batches(Dataset[Any]):
-    """Item i is the batch of step i, so any number of loading processes yields the same batches.
-
-    draw: numbers start to stop and a device -> those tasks or images, made there.
-    """
-
-    def __init__(self, what: str, draw: Callable[..., Any], size: int) -> None:
-        self.what, self.draw, self.size = what, draw, size
-        self.device = CPU
-
-    def __getitem__(self, step: int) -> Any:
-        return self.draw(step * self.size, (step + 1) * self.size, device=self.device)
-
-    def name(self, step: int) -> str:
-        """`tasks 24 to 27`: what step number `step` is made of."""
-        return f"{self.what} {step * self.size} to {(step + 1) * self.size - 1}"
 
 
 def train_recipe(
@@ -241,19 +221,11 @@ def fit(
     if progressed.step == 0 and learner is run.method and run.recipe.pretrain:  # episodes may only make it worse
         log.write({"step": 0, "seconds": 0.0, **validate(run, protocol, progressed)})
     every_row = max(1, settings.validate_every // ROWS_PER_VALIDATION)
-    on_gpu = fabric.device.type == "cuda"  # then batches are made where the store is, and no process could hold it too
-    batches.device = fabric.device if on_gpu else CPU
-    loader = DataLoader(
-        batches,
-        batch_size=None,
-        sampler=range(progressed.step, settings.steps),
-        num_workers=0 if on_gpu else settings.workers,
-    )
     spent, started = progressed.seconds, time.perf_counter()
     losses: list[float] = []
     scores: list[float] = []
     learner.train()
-    for batch in loader:
+    for batch in loaded(batches, range(progressed.step, settings.steps), settings.workers, fabric.device):
         torch.manual_seed(run.recipe.seed * 1_000_003 + progressed.step)  # dropout is the step's own, resumed or not
         run.method.outer_step = progressed.step
         loss, score = descend(fabric, module, optimizer, fabric.to_device(batch), settings.clip)

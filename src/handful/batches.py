@@ -1,0 +1,73 @@
+"""The batches of a training, made ahead of the steps that want them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from handful.data.store import CPU
+
+
+class Batches(Dataset[Any]):
+    """Item i is the batch of step i, so any number of loading processes yields the same batches.
+
+    draw: numbers start to stop and a device -> those tasks or images, made there.
+    """
+
+    def __init__(self, what: str, draw: Callable[..., Any], size: int) -> None:
+        self.what, self.draw, self.size = what, draw, size
+        self.device = CPU
+
+    def __getitem__(self, step: int) -> Any:
+        return self.draw(step * self.size, (step + 1) * self.size, device=self.device)
+
+    def name(self, step: int) -> str:
+        """`tasks 24 to 27`: what step number `step` is made of."""
+        return f"{self.what} {step * self.size} to {(step + 1) * self.size - 1}"
+
+
+def loaded(batches: Batches, steps: range, workers: int, device: torch.device) -> Iterable[Any]:
+    """The batches of these steps, in order, for a step that computes on `device`.
+
+    On a CPU `workers` processes make them ahead; without any, the step waits for each.  On a GPU they are made where
+    the store is, which no other process could hold too: by a thread.
+    """
+    if device.type == "cuda":
+        batches.device = device
+        return ahead(batches.__getitem__, steps, torch.cuda.Stream(device))
+    return DataLoader(batches, batch_size=None, sampler=steps, num_workers=workers)
+
+
+def ahead(make: Callable[[int], Any], steps: range, stream: torch.cuda.Stream | None = None) -> Iterator[Any]:
+    """make(step) of each step, the next of which a thread makes while the last one is used.
+
+    stream: of the thread's own, without which a GPU would begin to make a batch only when the step before it is done.
+    """
+
+    def made(step: int) -> Any:
+        with torch.cuda.stream(stream):
+            return make(step)
+
+    if stream is not None:
+        stream.wait_stream(torch.cuda.current_stream(stream.device))  # which may have taken the store to the device
+    with ThreadPoolExecutor(1) as thread:
+        asked = (thread.submit(made, step) for step in steps)  # each when it is taken
+        following = next(asked, None)
+        while following is not None:
+            batch = following.result()
+            if stream is not None:
+                hand_over(batch, stream)
+            following = next(asked, None)
+            yield batch
+
+
+def hand_over(batch: Iterable[torch.Tensor], stream: torch.cuda.Stream) -> None:
+    """Let what is computed from now on wait for what `stream` was given, and keep the batch's memory until it is."""
+    computing = torch.cuda.current_stream(stream.device)
+    computing.wait_stream(stream)
+    for tensor in batch:
+        tensor.record_stream(computing)

@@ -21,7 +21,8 @@ from torch.utils.tensorboard import SummaryWriter
 from handful.errors import HandfulError
 from handful.files import read_tensors, to_json, write_tensors, write_text
 from handful.recipe import Recipe
-from handful.run import METRICS, WRITTEN, Run, is_run
+from handful.run import METRICS, WRITTEN, Run, is_run, trained_in
+from handful.runtime import Precision
 
 if sys.platform != "win32":
     import fcntl
@@ -50,16 +51,17 @@ class Progressed:
 
 
 @contextmanager
-def claim(out: Path, recipe: Recipe, fresh: bool) -> Iterator[None]:
+def claim(out: Path, recipe: Recipe, precision: Precision, fresh: bool) -> Iterator[None]:
     """Hold a folder for a run while it is trained.
 
-    Refused are a run of another recipe, a folder that holds something else, and one that another process trains into.
+    Refused are a run of another recipe or precision, a folder that holds something else, and one that another process
+    trains into.
     """
     if not is_run(out) and out.exists() and (not out.is_dir() or any(path.name != LOCK for path in out.iterdir())):
         raise HandfulError(f"{out} exists and is not a run folder; choose another --out.")
     with locked(out):
         if is_run(out):
-            take_over(out, recipe, fresh)
+            take_over(out, recipe, precision, fresh)
         yield
 
 
@@ -82,8 +84,8 @@ def locked(out: Path) -> Iterator[None]:
         yield
 
 
-def take_over(out: Path, recipe: Recipe, fresh: bool) -> None:
-    """Go on with a run of the same recipe; delete what it wrote, if it is to start anew."""
+def take_over(out: Path, recipe: Recipe, precision: Precision, fresh: bool) -> None:
+    """Go on with a run of the same recipe in the same precision; delete what it wrote, if it is to start anew."""
     if fresh:
         for path in [out / name for name in WRITTEN] + list(out.glob("events.out.tfevents.*")):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -93,6 +95,11 @@ def take_over(out: Path, recipe: Recipe, fresh: bool) -> None:
         raise HandfulError(
             f"{out} was trained with another recipe ({key} is {before!r} there and {now!r} now); "
             "choose another --out, or --fresh to start it anew."
+        )
+    if (before := trained_in(out)) != precision:
+        raise HandfulError(
+            f"{out} was trained in {before}, and would go on in {precision}; set precision to {before}, choose another "
+            "--out, or --fresh to start it anew."
         )
 
 

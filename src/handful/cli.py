@@ -92,6 +92,9 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one.")],
     out: Annotated[Path, typer.Option(help="The run folder; training resumes where it stopped.")],
     changes: Annotated[list[str] | None, typer.Option("--set", help="Change a recipe key: a.b=value.")] = None,
+    precision: Annotated[
+        str, typer.Option(help="32-true, or bf16-mixed: backbones of metric methods and pre-training in bfloat16.")
+    ] = "32-true",
     max_minutes: Annotated[
         float | None, typer.Option(min=0, help="Stop after this much training in all, saved and evaluated.")
     ] = None,
@@ -104,7 +107,14 @@ def train(
 
     try:
         found = load_recipe(recipe, changes or [])
-        _, results = train_recipe(found, out, max_minutes=max_minutes, fresh=fresh, quiet=as_json)
+        _, results = train_recipe(
+            found,
+            out,
+            precision=precision,  # type: ignore[arg-type]  # checked where it is used
+            max_minutes=max_minutes,
+            fresh=fresh,
+            quiet=as_json,
+        )
     except KeyboardInterrupt:
         print("handful: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         raise typer.Exit(130) from None

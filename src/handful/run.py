@@ -96,12 +96,24 @@ class Run:
         """What a result needs to say of where it comes from."""
         machine = environment()
         keys = ("commit", "handful", "torch", "cpu", "cores", "threads")
-        return {"recipe": self.recipe.name, **{key: machine[key] for key in keys}}
+        trained = {"recipe": self.recipe.name, "precision": trained_in(self.folder)}
+        return {**trained, **{key: machine[key] for key in keys}}
 
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is one that training made."""
     return all((folder / name).is_file() for name in ("recipe.yaml", "environment.json", "split.json"))
+
+
+def trained_in(folder: Path) -> str:
+    """The precision of a run's training; a run of before there was a choice does not say."""
+    path = folder / "environment.json"
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8")).get("precision", "32-true"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise HandfulError(
+            f"{path} is missing or damaged; the run cannot say in which precision it trained."
+        ) from error
 
 
 def check_split(folder: Path, data: Data) -> None:

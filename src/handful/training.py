@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from lightning_fabric import Fabric
@@ -26,7 +26,7 @@ from handful.batches import Batches, loaded
 from handful.checkpoint import Log, Progressed, claim, resume, save
 from handful.data import ClassSplit, Data
 from handful.episodes import ImageSampler
-from handful.errors import HandfulError
+from handful.errors import HandfulError, unknown
 from handful.evaluation import Result, evaluate_method
 from handful.files import to_json, write_text
 from handful.memory import plan
@@ -36,20 +36,26 @@ from handful.progress import Progress
 from handful.recipe import LoopRecipe, PretrainRecipe, Protocol, Recipe, TrainRecipe, make_recipe
 from handful.registry import build
 from handful.run import Run, check_split, is_run, open_data
-from handful.runtime import device, environment, keep_freed_memory
+from handful.runtime import Precision, device, environment, keep_freed_memory
 
 ROWS_PER_VALIDATION = 10
 
 
 def train_recipe(
-    recipe: Recipe, out: Path, *, max_minutes: float | None = None, fresh: bool = False, quiet: bool = False
+    recipe: Recipe,
+    out: Path,
+    *,
+    precision: Precision = "32-true",
+    max_minutes: float | None = None,
+    fresh: bool = False,
+    quiet: bool = False,
 ) -> tuple[Run, list[Result]]:
     """Train as a recipe says and score its protocols; resumes where `out` stopped."""
     data = open_data(recipe.data)
     torch.manual_seed(recipe.seed)
     backbone = build("backbone", BACKBONES, recipe.backbone.spec(), input_shape=data.input_shape)
     method = build("method", METHODS, recipe.method.spec(), backbone=backbone)
-    return main(recipe, method, data, out, max_minutes=max_minutes, fresh=fresh, quiet=quiet)
+    return main(recipe, method, data, out, precision=precision, max_minutes=max_minutes, fresh=fresh, quiet=quiet)
 
 
 def train(
@@ -60,6 +66,7 @@ def train(
     seed: int = 0,
     pretrain: dict[str, Any] | None = None,
     evaluate: dict[str, Any] | None = None,
+    precision: Precision = "32-true",
     max_minutes: float | None = None,
     fresh: bool = False,
     quiet: bool = False,
@@ -68,7 +75,7 @@ def train(
     """Meta-train a method on a data set; resumes where `out` stopped.
 
     settings: the keys of a recipe's `train` section (way, shot, query, steps, ...); pretrain, evaluate: those of the
-    sections of these names.
+    sections of these names; precision: `bf16-mixed` passes images through the backbone in bfloat16.
     A backbone of your own is trained like any other; later, hand it to `Run.open(folder, backbone=...)`.
     """
     out = Path(out)
@@ -84,12 +91,20 @@ def train(
             "evaluate": evaluate or {},
         }
     )
-    run, _ = main(recipe, method, data, out, max_minutes=max_minutes, fresh=fresh, quiet=quiet)
+    run, _ = main(recipe, method, data, out, precision=precision, max_minutes=max_minutes, fresh=fresh, quiet=quiet)
     return run
 
 
 def main(
-    recipe: Recipe, method: Method, data: Data, out: Path, *, max_minutes: float | None, fresh: bool, quiet: bool
+    recipe: Recipe,
+    method: Method,
+    data: Data,
+    out: Path,
+    *,
+    precision: Precision,
+    max_minutes: float | None,
+    fresh: bool,
+    quiet: bool,
 ) -> tuple[Run, list[Result]]:
     """Prepare the run folder, train, evaluate, and draw the report."""
     kept = keep_freed_memory()
@@ -113,15 +128,19 @@ def main(
             f"There is nothing to learn: the backbone {recipe.backbone.name} is frozen, and {recipe.method.name} has "
             "no weights; set train.steps to 0, or backbone.frozen to false."
         )
+    check_precision(recipe, method, precision)
     check_protocols(method, data, protocols, recipe.pretrain is not None)
 
-    with claim(out, recipe, fresh):
+    with claim(out, recipe, precision, fresh):
         if is_run(out):
             check_split(out, data)
         write_text(out / "recipe.yaml", recipe.to_yaml())
-        write_text(out / "environment.json", to_json({**environment(), "freed_memory_kept": kept}))
+        write_text(
+            out / "environment.json", to_json({**environment(), "precision": precision, "freed_memory_kept": kept})
+        )
         write_text(out / "split.json", to_json(data.describe()))
-        run, fabric = Run(out, recipe, method, data), Fabric(accelerator=device().type, devices=1)
+        run = Run(out, recipe, method, data)
+        fabric = Fabric(accelerator=device().type, devices=1, precision=precision)
         before = pretrain(fabric, run, protocols[0], max_minutes, quiet) if recipe.pretrain else Progressed()
         method.prepare(data.train)
         with Progress(recipe.name, settings.steps, method.problem.metric, quiet) as progress:
@@ -139,6 +158,17 @@ def main(
         steps, minutes = before.step + progressed.step, (before.seconds + progressed.seconds) / 60
         print(f"{steps} steps in {minutes:.1f} minutes; report: {out / 'report.html'}")
     return run, results
+
+
+def check_precision(recipe: Recipe, method: Method, precision: Precision) -> None:
+    """Refuse a precision that there is not, and half of it in an inner loop."""
+    if precision not in get_args(Precision):
+        raise unknown("precision", precision, get_args(Precision))
+    if precision != "32-true" and recipe.train.steps and not method.mixed:
+        raise HandfulError(
+            f"The inner loop of {recipe.method.name} is computed in float32 alone: set precision to 32-true; "
+            f"{precision} is for metric methods, and for pre-training without episodes (train.steps: 0)."
+        )
 
 
 def check_protocols(method: Method, data: Data, protocols: list[Protocol], pretrained: bool) -> None:
@@ -209,7 +239,8 @@ def fit(
     progressed = resume(out, learner, optimizer, schedule)
     progress.start(progressed.step)
     if isinstance(settings, TrainRecipe):
-        plan_step(run.method, batches, settings, progressed, progress)
+        with fabric.autocast():
+            plan_step(run.method, batches, settings, progressed, progress)
     if settings.steps == 0 and progressed.best_score is None:  # nothing to learn
         run.save_weights("best")
         save(out, run.method, learner, optimizer, schedule, progressed)

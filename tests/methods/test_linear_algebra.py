@@ -1,4 +1,4 @@
-"""Ridge systems: factors, inverses and their gradients, precision, and what is refused."""
+"""Ridge systems: factors, inverses and their gradients, and what is refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from handful.errors import HandfulError
-from handful.methods.linear_algebra import full_precision, ridge_factor, ridge_inverse
+from handful.methods.linear_algebra import ridge_factor, ridge_inverse
 
 
 def gram(*shape: int) -> Tensor:
@@ -48,19 +48,3 @@ def test_what_is_not_a_number_stays_so(bad: float) -> None:
     rows = torch.ones(2, 3, 2)
     rows[1, 0, 0] = bad
     assert ridge_factor(rows @ rows.mT, torch.ones(2)).isnan().any()
-
-
-def test_half_precision_is_raised_and_autocast_left() -> None:
-    @full_precision
-    def product(x: Tensor, y: Tensor | None, name: str) -> Tensor:
-        assert name == "as it is"
-        return x @ (x if y is None else y).mT
-
-    x = torch.randn(3, 4)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert (x @ x.mT).dtype == torch.bfloat16
-        found = product(x, None, "as it is")
-    assert torch.equal(found, x @ x.mT)
-    half = x.bfloat16()
-    torch.testing.assert_close(product(half, y=half, name="as it is"), half.float() @ half.float().mT)
-    assert product(x=x.double(), y=None, name="as it is").dtype == torch.float64

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handful.backbones import conv4
-from handful.data.store import ImageStore
+from handful.backbones import conv4, efficientnet_lite0, resnet12, resnet18
+from handful.data.store import ClassSplit, ImageStore
 from handful.embedding import EmbeddedTasks
 from handful.episodes import Episode, EpisodeSampler
 from handful.errors import HandfulError
@@ -33,6 +33,7 @@ from handful.methods import (
 )
 from handful.methods.baseline import FineTuned
 from handful.methods.matching import Attention
+from handful.methods.metric import embed
 from handful.methods.protonet import Prototypes, squared_distances
 from handful.methods.relation import Relation
 from handful.methods.simpleshot import SimpleHead
@@ -275,6 +276,68 @@ def test_training_learns_and_keeps_running_statistics(store: ImageStore) -> None
     without = plain(episode).loss
     plain.head.auxiliary = lambda support, labels, way: torch.tensor(float(way))
     assert plain(episode).loss.item() == pytest.approx(without.item() + 3)
+
+
+@pytest.mark.parametrize("maps", [False, True])
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        lambda: conv4(channels=4, input_shape=(3, 16, 16)),
+        lambda: resnet12(widths=(4, 4, 8, 8), input_shape=(3, 32, 32), pooling="flatten"),
+        lambda: resnet18(input_shape=(3, 64, 64)),
+        lambda: efficientnet_lite0(weights="none", frozen=False, resolution=None, input_shape=(3, 64, 64)),
+    ],
+)
+def test_channels_last_is_another_layout_of_the_same(
+    backbone: Callable[[], Any], maps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a device where images are laid out so, here the CPU: the same features and gradients."""
+    torch.manual_seed(0)
+    network = backbone().double().train()
+    images = torch.rand(8, *network.input_shape, dtype=DOUBLE)
+    laid_out: list[bool] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        laid_out.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_pre_hook(note)
+
+    def passed() -> list[Tensor]:
+        found = embed(network, images, maps)
+        weights = [p for p in network.parameters() if p.requires_grad]
+        gradients = torch.autograd.grad(found.square().mean(), weights, allow_unused=True)
+        return [found, *(gradient for gradient in gradients if gradient is not None)]
+
+    expected = passed()
+    monkeypatch.setattr("handful.methods.metric.CHANNELS_LAST", ("cpu",))
+    torch.testing.assert_close(passed(), expected, rtol=1e-8, atol=1e-10)
+    layers = len(laid_out) // 2
+    assert layers >= 4
+    assert laid_out == [False] * layers + [True] * layers
+
+
+def test_points_have_no_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handful.methods.metric.CHANNELS_LAST", ("cpu",))
+    points = torch.rand(3, 2)
+    assert torch.equal(embed(nn.Identity(), points, False), points)
+
+
+def test_images_are_taken_from_the_store_on_the_device(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for a GPU, which holds no values."""
+    devices: list[torch.device] = []
+    original = ClassSplit.fetch
+
+    def fetch(self: ClassSplit, ids: Any, device: torch.device) -> Tensor:
+        devices.append(device)
+        return original(self, ids, device)
+
+    monkeypatch.setattr(ClassSplit, "fetch", fetch)
+    ready = made(store, ProtoNet).to("meta")
+    (found,) = ready.embedded(store.test, store.test.ids)
+    assert found.shape == (84, 8)
+    assert devices == [torch.device("meta")]
 
 
 def test_centre_is_the_mean_feature_of_the_training_classes(store: ImageStore) -> None:

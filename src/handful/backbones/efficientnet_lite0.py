@@ -106,7 +106,7 @@ class EfficientNetLite0(nn.Module):
 
     def prepare(self, images: Tensor) -> Tensor:
         """[n, C, H, W] in [0, 1] -> [n, 3, H', W'] as the weights expect them: resized, and (255 x - 127) / 128."""
-        images = colour(images)
+        images = colour(images).to(self._conv_stem.weight.dtype)  # mixed precision hands them in rounded
         if self.size is not None and images.shape[-2:] != self.size:
             images = F.interpolate(images, self.size, mode="bilinear", align_corners=False, antialias=True)
         return (images * 255 - 127) / 128

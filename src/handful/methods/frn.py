@@ -25,8 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handful.methods.grouping import by_class
-from handful.methods.linear_algebra import full_precision
 from handful.methods.metric import Metric
+from handful.methods.precision import full_precision
 from handful.methods.reconstruction import Form, distances
 from handful.registry import METHODS, part
 

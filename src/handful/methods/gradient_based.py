@@ -54,6 +54,8 @@ class GradientBased(Method):
     images of an inner step, taken in turn without replacement, all if None.
     """
 
+    mixed = False  # see docs/backbones.md
+
     def __init__(
         self,
         backbone: nn.Module,

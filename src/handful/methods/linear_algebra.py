@@ -1,35 +1,14 @@
-"""Ridge systems K + penalty I: by Cholesky, never by LU, and in float32 at least, whatever the network runs in."""
+"""Ridge systems K + penalty I: by Cholesky, never by LU."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from handful.errors import HandfulError
-
-Inputs = ParamSpec("Inputs")
-
-
-def full_precision(function: Callable[Inputs, Tensor]) -> Callable[Inputs, Tensor]:
-    """Run it outside autocast, its half-precision tensors raised to float32: distances are small differences."""
-
-    @functools.wraps(function)
-    def run(*args: Inputs.args, **options: Inputs.kwargs) -> Tensor:
-        first = next(value for value in (*args, *options.values()) if isinstance(value, Tensor))
-        with torch.autocast(first.device.type, enabled=False):
-            return function(*map(_raised, args), **{key: _raised(value) for key, value in options.items()})
-
-    return run
-
-
-def _raised(value: Any) -> Any:
-    half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
-    return value.float() if half else value
 
 
 def ridge_factor(gram: Tensor, penalty: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ class Method(nn.Module, ABC):
     inductive: NormStats = "support"  # whose statistics judge each query by itself, as a fitted model does
     divisible = True  # whether a step's tasks may be held in memory in parts
     episodic = True  # whether anything is learned from episodes
+    mixed = True  # whether episodes may be learned from in mixed precision
 
     def __init__(self) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ add another, `auxiliary(support, labels, way) -> scalar`; `centre` [d] is a buff
 the training classes.
 
 Batch norm is used as in ordinary training: statistics of the step's images while training, the running ones after
-that, so these methods are inductive.
+that, so these methods are inductive.  In mixed precision the backbone alone runs in half of it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ from handful.data.dataset import Split
 from handful.data.store import ClassSplit
 from handful.episodes import Episode
 from handful.errors import HandfulError
-from handful.inner_loop import NormStats, evaluating
+from handful.inner_loop import NormStats, channels_last, evaluating
 from handful.methods.heads import features_of
 from handful.methods.method import Method, Outcome
+from handful.methods.precision import full_precision
 from handful.onnx import embedder
 
-IMAGES = 128  # embedded at a time
+IMAGES = 1024  # taken from a split at a time
+CHANNELS_LAST: tuple[str, ...] = ("cuda",)  # devices whose convolutions are made for it
 
 
 class Metric(Method):
@@ -71,13 +73,18 @@ class Metric(Method):
     def forward(self, episode: Episode) -> Outcome:
         """The query loss of a batch of tasks."""
         support, query = self._features(episode)
-        logits = self.compare(support, episode.support_y, query)
+        return self.outcome(support, episode.support_y, query, episode.query_y)
+
+    @full_precision
+    def outcome(self, support: Tensor, support_y: Tensor, query: Tensor, query_y: Tensor) -> Outcome:
+        """The same from features, [B, S, ...] and [B, Q, ...], and labels, [B, S] and [B, Q]."""
+        logits = self.compare(support, support_y, query)
         loss = self.head.loss if hasattr(self.head, "loss") else self.problem.loss
-        total = loss(logits, episode.query_y).mean()
+        total = loss(logits, query_y).mean()
         if hasattr(self.head, "auxiliary"):
-            total = total + self.head.auxiliary(support, episode.support_y, logits.shape[-1])
+            total = total + self.head.auxiliary(support, support_y, logits.shape[-1])
         with torch.no_grad():
-            return Outcome(total, self.problem.score(logits, episode.query_y))
+            return Outcome(total, self.problem.score(logits, query_y))
 
     def predict(
         self,
@@ -113,7 +120,7 @@ class Metric(Method):
         """Features of images by id, in order, some at a time."""
         run = self.embedder()
         for part in np.array_split(ids, -(-len(ids) // IMAGES)):
-            yield run(split.fetch(part))
+            yield run(split.fetch(part, self.device))
 
     def prepare(self, split: Split) -> None:
         """Set a head's `centre` to the mean feature of all images of the training classes."""
@@ -171,6 +178,8 @@ class Fitted(nn.Module):
 
 def embed(backbone: Any, images: Tensor, maps: bool) -> Tensor:
     """Images [n, C, H, W] -> features [n, d], or the positions of the feature map as rows, [n, r, d]."""
+    if images.device.type in CHANNELS_LAST:  # the layers follow: each lays its output out as its input is
+        images = channels_last(images)
     features: Tensor = rows(backbone.maps(images)) if maps else backbone(images)
     return features
 

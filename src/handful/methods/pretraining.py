@@ -17,6 +17,7 @@ from handful.errors import HandfulError
 from handful.methods.heads import features_of
 from handful.methods.method import Method, Outcome
 from handful.methods.metric import Metric, embed, feature_shape
+from handful.methods.precision import full_precision
 
 
 class Cosine(nn.Module):
@@ -56,5 +57,10 @@ class Pretraining(nn.Module):
 
     def forward(self, images: Images) -> Outcome:
         """Cross-entropy of a batch, and whether each image was named right [n]."""
-        logits = self.classifier(embed(self.method.backbone, images.x, self.maps))
-        return Outcome(F.cross_entropy(logits, images.y), (logits.argmax(-1) == images.y).double())
+        return self.outcome(embed(self.method.backbone, images.x, self.maps), images.y)
+
+    @full_precision
+    def outcome(self, features: Tensor, y: Tensor) -> Outcome:
+        """The same from features [n, ...] and classes [n]."""
+        logits = self.classifier(features)
+        return Outcome(F.cross_entropy(logits, y), (logits.argmax(-1) == y).double())

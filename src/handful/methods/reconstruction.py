@@ -28,7 +28,8 @@ import torch
 from torch import Tensor
 
 from handful.errors import HandfulError
-from handful.methods.linear_algebra import full_precision, ridge_factor, ridge_inverse
+from handful.methods.linear_algebra import ridge_factor, ridge_inverse
+from handful.methods.precision import full_precision
 
 Form = Literal["auto", "closed", "woodbury", "direct"]
 MOST_RHO = 2  # beyond it a perfect reconstruction is farther from its query than none, and P does not exist

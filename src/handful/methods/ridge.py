@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from handful.errors import HandfulError
 from handful.methods.grouping import membership
-from handful.methods.linear_algebra import full_precision, ridge_factor
+from handful.methods.linear_algebra import ridge_factor
 from handful.methods.metric import Metric
+from handful.methods.precision import full_precision
 from handful.registry import METHODS, part
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import handful.onnx
 from handful.backbones import conv4, efficientnet_lite0, mlp, resnet12, resnet18
 from handful.errors import HandfulError
-from handful.onnx import BATCH, OnnxEmbedder, Output, TorchEmbedder, absent, embedder
+from handful.onnx import BATCH, GPU_BATCH, OnnxEmbedder, Output, TorchEmbedder, absent, embedder
 
 needs_onnx = pytest.mark.skipif(bool(absent()), reason=f"{absent()} not installed: pip install handful[onnx]")
 
@@ -124,6 +124,16 @@ def test_torch_embeds_in_batches_in_eval_mode_without_a_graph() -> None:
         torch.testing.assert_close(found, torch_output(backbone.eval(), images, output))
         backbone.train()
     assert not TorchEmbedder(conv4(channels=4, input_shape=(3, 16, 16)))(images).requires_grad
+
+
+@pytest.mark.parametrize(("device", "size"), [("cpu", BATCH), ("meta", GPU_BATCH)])
+def test_a_gpu_embeds_more_at_a_time(device: str, size: int) -> None:
+    """With a stand-in for a GPU, which holds no values."""
+    backbone = frozen().to(device)
+    seen: list[int] = []
+    backbone.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    found = TorchEmbedder(backbone)(torch.zeros(2 * size + 1, 3, 16, 16, dtype=torch.uint8))
+    assert (len(found), seen) == (2 * size + 1, [size, size, 1])
 
 
 def test_torch_embeds_what_may_still_change_and_what_has_no_name() -> None:

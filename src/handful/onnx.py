@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from handful.data.library import cache_dir
 from handful.errors import HandfulError
 from handful.files import write_atomically
-from handful.inner_loop import evaluating
+from handful.inner_loop import channels_last, evaluating
 
-BATCH = 32  # images at a time
+BATCH, GPU_BATCH = 32, 256  # images at a time
 TOLERANCE = 1e-4  # between onnxruntime and torch, as a part of the largest value
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
@@ -56,15 +56,13 @@ class TorchEmbedder:
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 or float [n, C, H, W] -> [n, out_features] or [n, *map_shape]."""
         device = next(self.backbone.parameters()).device
+        batches = images.split(BATCH if device.type == "cpu" else GPU_BATCH)
         with torch.no_grad(), evaluating(self.backbone):
-            return torch.cat([self.embed(batch.to(device)) for batch in images.split(BATCH)])
+            return torch.cat([self.embed(batch.to(device)) for batch in batches])
 
     def embed(self, images: Tensor) -> Tensor:
-        """One batch."""
-        images = as_float(images)
-        if images.dim() == 4:  # half the time of a CPU on depthwise convolutions
-            images = images.contiguous(memory_format=torch.channels_last)
-        return self.function(images).contiguous()
+        """One batch, its channels last: half the time of a CPU on depthwise convolutions."""
+        return self.function(channels_last(as_float(images))).contiguous()
 
 
 class OnnxEmbedder:

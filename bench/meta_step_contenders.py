@@ -404,7 +404,7 @@ def disagreement(setting: Setting, mode: Mode, names: Sequence[str], device: str
     The result is the outer gradient in training and the query predictions at test time.  Float64, because ReLU and
     pooling make float32 gradients of 84x84 images differ by per cents between exact formulas.
     """
-    small = replace(setting, tasks=2, way=min(3, setting.way), query=10, steps=2)
+    small = replace(setting, tasks=3, way=min(3, setting.way), query=10, steps=2)
     episode = make_episode(small)
     episode = Episode(episode.support_x.double(), episode.support_y, episode.query_x.double(), episode.query_y)
     episode = episode.to(torch.device(device))

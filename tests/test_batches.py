@@ -50,6 +50,7 @@ def test_an_error_comes_in_its_place_and_stopping_leaves_no_thread() -> None:
             raise ValueError("step 2")
         return step
 
+    before = threading.active_count()
     batches = ahead(make, range(5))
     assert [next(batches), next(batches)] == [0, 1]
     with pytest.raises(ValueError, match="step 2"):
@@ -57,7 +58,7 @@ def test_an_error_comes_in_its_place_and_stopping_leaves_no_thread() -> None:
     stopped: Any = ahead(make, range(5))
     next(stopped)
     stopped.close()
-    assert threading.active_count() == 1
+    assert threading.active_count() == before
 
 
 class Stream:

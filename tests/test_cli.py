@@ -106,8 +106,8 @@ def test_tasks_of_other_data(handful: Command, recipe_file: Path, pictures: Path
     run, second, photos = tmp_path / "run", tmp_path / "second", tmp_path / "photos"
     ok(handful("train", recipe_file, "--out", run, "--set", "train.steps=4"))
     ok(handful("train", recipe_file, "--out", second, "--set", "train.steps=8"))
+    photos.mkdir()
     for number, name in enumerate(sorted(path.name for path in pictures.iterdir())):
-        photos.mkdir(exist_ok=True)
         shutil.copytree(pictures / name, photos / (name if number < 10 else f"new{99 - number}"))
     on = ("--on", f"{{name: folder, root: {photos}, image_size: 16, channels: 1}}", "--tasks", 10, "--json")
 

@@ -118,13 +118,19 @@ def test_episodes_that_hurt_leave_what_pretraining_did(two_stages: Path, tmp_pat
     harmful = ("train.lr=5", "train.min_lr=5", "train.optimizer=sgd", "train.clip=1", "pretrain.steps=60")
     run = trained(two_stages, tmp_path / "run", *harmful, "pretrain.milestones=[]")
     rows = without_time(tmp_path / "run")
-    assert [int(row["step"]) for row in rows if row["val_mean"]][:1] == [0]
+    assert [row["step"] for row in rows].count("0") == 1
     assert (rows[0]["loss"], rows[0]["score"]) == ("", "")
     assert float(rows[0]["val_mean"]) > max(float(row["val_mean"]) for row in rows[1:] if row["val_mean"])
     best = hf.Run(tmp_path / "run" / "pretrain", run.recipe, run.method, run.data)
     assert same(weights(run, "best"), weights(best, "best"))
     assert not same(weights(run, "last"), weights(best, "best"))
     assert "best validation accuracy" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_pretraining_alone_has_no_second_stage(two_stages: Path, tmp_path: Path) -> None:
+    trained(two_stages, tmp_path / "run", "train.steps=0")
+    assert without_time(tmp_path / "run") == []
+    assert "Trained for" not in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
 def test_another_pretraining_is_another_run(two_stages: Path, tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ def test_the_whole_way(handful: Command, tiny: Path, tmp_path: Path) -> None:
     assert "%" not in ran.err
     told = json.loads(ok(handful("evaluate", out, "--tasks", 10, "--shot", 3, "--query", 7, "--json")).out)
     assert (told["problem"], told["metric"], told["way"]) == ("regression", "mean_squared_error", 1)
+    lines = json.loads(ok(handful("evaluate", out, "--tasks", 10, "--on", "lines", "--json")).out)
+    assert lines["note"] == "Trained on sinusoid, tested on other data: lines."
     assert (told["norm_stats"], told["transductive"]) == ("none", False)
     assert len(told["by_inner_step"]) == 4
     assert set(told["floors"]) == {"support mean"}

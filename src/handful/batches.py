@@ -20,10 +20,13 @@ class Batches(Dataset[Any]):
 
     def __init__(self, what: str, draw: Callable[..., Any], size: int) -> None:
         self.what, self.draw, self.size = what, draw, size
-        self.device = CPU
 
     def __getitem__(self, step: int) -> Any:
-        return self.draw(step * self.size, (step + 1) * self.size, device=self.device)
+        return self.make(step, CPU)
+
+    def make(self, step: int, device: torch.device) -> Any:
+        """The batch of a step, made on a device."""
+        return self.draw(step * self.size, (step + 1) * self.size, device=device)
 
     def name(self, step: int) -> str:
         """`tasks 24 to 27`: what step number `step` is made of."""
@@ -37,8 +40,7 @@ def loaded(batches: Batches, steps: range, workers: int, device: torch.device) -
     the store is, which no other process could hold too: by a thread.
     """
     if device.type == "cuda":
-        batches.device = device
-        return ahead(batches.__getitem__, steps, torch.cuda.Stream(device))
+        return ahead(lambda step: batches.make(step, device), steps, torch.cuda.Stream(device))
     return DataLoader(batches, batch_size=None, sampler=steps, num_workers=workers)
 
 

@@ -40,7 +40,6 @@ class Progressed:
 
     step: int = 0
     seconds: float = 0.0
-    best_step: int = 0
     best_score: float | None = None  # until the first validation
     chunk: int = 0
     """Tasks whose graph is held at a time; 0 before that is decided (`handful.memory`)."""

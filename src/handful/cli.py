@@ -204,6 +204,7 @@ def compare(
     from handful.comparison import clear_of_zero, score_together
     from handful.comparison import compare as paired
     from handful.recipe import read_data_recipe
+    from handful.run import open_data
     from handful.wording import measured
 
     if out is not None and out.suffix != ".html":
@@ -219,7 +220,7 @@ def compare(
         norm_stats=norm_stats,  # type: ignore[arg-type]  # checked where it is used
         inductive=inductive,
         data_root=data,
-        on=read_data_recipe(on) if on else None,
+        data=open_data(read_data_recipe(on)) if on else None,
     )
     differences = paired(results)
     metric = next(iter(results.values())).metric

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from handful.data import Data
 from handful.errors import HandfulError
 from handful.evaluation import Result, check_fits, evaluate, interval
 from handful.inner_loop import NormStats
-from handful.recipe import DataRecipe
-from handful.run import Run, open_data
+from handful.run import Run
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,13 @@ def score_together(
     norm_stats: NormStats | None = None,
     inductive: bool = False,
     data_root: str | None = None,
-    on: DataRecipe | None = None,
+    data: Data | None = None,
 ) -> dict[str, Result]:
     """Score runs, each by its folder's name, on the test tasks that the first one's recipe draws.
 
     What is said holds for all of them.  Inner steps and statistics that are not said are those of each run's own
-    recipe.  data_root: where the source of their data lies now; on: other data to draw the tasks from.  A folder given
-    twice counts once; nothing is written into the runs.
+    recipe.  data_root: where the source of their data lies now; data: other data to draw the tasks from.  A folder
+    given twice counts once; nothing is written into the runs.
     """
     different: dict[Path, Path] = {}
     for folder in folders:
@@ -113,7 +113,6 @@ def score_together(
     protocol = first.recipe.protocols()[0]
     seed = first.recipe.seed if seed is None else seed
     drawn = way or protocol.way, shot or protocol.shot, query or protocol.query
-    elsewhere = open_data(on) if on else None
     hashes: dict[str, str] = {}
     for name, run in runs.items():  # what the data rule out, before any is scored for minutes
         problem = run.method.problem
@@ -123,16 +122,16 @@ def score_together(
                 "compare."
             )
         with _named(name):
-            data = elsewhere or run.data
-            check_fits(run, data)
-            hashes[name] = problem.sampler(data.test, *drawn, seed).task_hash(tasks or protocol.tasks)
+            tested = data or run.data
+            check_fits(run, tested)
+            hashes[name] = problem.sampler(tested.test, *drawn, seed).task_hash(tasks or protocol.tasks)
         check_tasks(hashes)
     results: dict[str, Result] = {}
     for name, run in runs.items():
         with _named(name):
             results[name] = evaluate(
                 run,
-                (elsewhere or run.data).test,
+                (data or run.data).test,
                 way=drawn[0],
                 shot=drawn[1],
                 query=drawn[2],

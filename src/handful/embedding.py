@@ -18,8 +18,7 @@ from handful.memory import free_memory
 from handful.methods import Metric
 
 SHARE = 0.5  # of the free memory that features may take
-# Of the query features that a head is given at a time: with more its products would leave the cache of a CPU.
-VALUES, GPU_VALUES = 2**22, 2**27
+VALUES = 2**22  # of the query features that a head is given at a time: with more its products leave the cache of a CPU
 
 
 class EmbeddedTasks:
@@ -37,8 +36,8 @@ class EmbeddedTasks:
             self._embed(start)
         drawn = self.sampler.indices(start, stop)
         support, query = (self._rows(ids.reshape(stop - start, -1)) for ids in drawn[1:])
-        values = VALUES if self.features.device.type == "cpu" else GPU_VALUES
-        together = max(1, values // (query.shape[1] * self.features[0].numel()))
+        task = query.shape[1] * self.features[0].numel()
+        together = max(1, VALUES // task) if self.features.device.type == "cpu" else len(query)
         parts = zip(*(rows.split(together) for rows in (support, episode.support_y, query)))
         with evaluating(self.method.network), torch.no_grad():
             logits = [self.method.compare(self.features[s], labels, self.features[q]) for s, labels, q in parts]

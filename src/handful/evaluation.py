@@ -16,6 +16,7 @@ from torch import Tensor
 
 from handful import wording
 from handful.data.dataset import Data, Split
+from handful.data.store import ClassSplit
 from handful.embedding import EmbeddedTasks
 from handful.episodes import Episode, EpisodeSampler, Sampler
 from handful.errors import HandfulError
@@ -156,14 +157,20 @@ def evaluate(
     split = split or run.data.test
     check_fits(run, split.data)
     result = evaluate_method(run.method, split, protocol, seed=seed, run=run.provenance(), embed_once=embed_once)
-    trained, tested = run.data.describe(), split.data.describe()
-    if tested == trained:
+    if split.data.describe() == run.data.describe():
         return result
-    said_of_both = f"Trained on {run.data.name}, tested on other data: {split.data.name}."
-    learned = set(trained.get("classes", {}).get("train", ()))
-    if known := learned.intersection(tested.get("classes", {}).get(split.name, ())):
-        said_of_both += f" {len(known)} of its classes bear the names of training classes, such as {min(known)!r}."
-    return replace(result, trained_on=run.data.name, note=" ".join(filter(None, [said_of_both, result.note])))
+    noted = " ".join(filter(None, [strange(run.data.train, split), result.note]))
+    return replace(result, trained_on=run.data.name, note=noted)
+
+
+def strange(trained: Split, tested: Split) -> str:
+    """What a result must say if its tasks are of other data than training's."""
+    said = f"Trained on {trained.data.name}, tested on other data: {tested.data.name}."
+    if isinstance(trained, ClassSplit) and isinstance(tested, ClassSplit):
+        learned, asked = ({split.class_name(i) for i in range(len(split))} for split in (trained, tested))
+        if known := learned & asked:
+            said += f" {len(known)} of its classes bear the names of training classes, such as {min(known)!r}."
+    return said
 
 
 def check_fits(run: Run, data: Data) -> None:

@@ -161,7 +161,7 @@ def main(
 
 
 def check_precision(recipe: Recipe, method: Method, precision: Precision) -> None:
-    """Refuse a precision that there is not, and half of it in an inner loop."""
+    """Refuse an unknown precision, and bfloat16 in an inner loop."""
     if precision not in get_args(Precision):
         raise unknown("precision", precision, get_args(Precision))
     if precision != "32-true" and recipe.train.steps and not method.mixed:
@@ -249,7 +249,8 @@ def fit(
         return progressed
     log = Log(out, progressed.step)
     protocol = validation.model_copy(update={"tasks": settings.validation_tasks})
-    if progressed.step == 0 and learner is run.method and run.recipe.pretrain:  # episodes may only make it worse
+    if progressed.step == 0 and settings.steps and isinstance(settings, TrainRecipe) and run.recipe.pretrain:
+        # what pre-training left is a candidate: episodes may only make it worse
         log.write({"step": 0, "seconds": 0.0, **validate(run, protocol, progressed)})
     every_row = max(1, settings.validate_every // ROWS_PER_VALIDATION)
     spent, started = progressed.seconds, time.perf_counter()
@@ -296,11 +297,11 @@ def fit(
 
 
 def validate(run: Run, protocol: Protocol, progressed: Progressed) -> dict[str, float]:
-    """Score the method on validation tasks, and keep its weights if none before them did better."""
+    """Score the method on validation tasks, and keep its weights if they do better than all before."""
     run.method.prepare(run.data.train)
     result = evaluate_method(run.method, run.data.val, protocol, seed=run.recipe.seed)
     if wording.better(result.mean, progressed.best_score, result.metric):
-        progressed.best_score, progressed.best_step = result.mean, progressed.step
+        progressed.best_score = result.mean
         run.save_weights("best")
     return {"val_mean": result.mean, "val_ci95": result.ci95}
 

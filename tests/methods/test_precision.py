@@ -1,4 +1,4 @@
-"""In mixed precision the backbone alone runs in half of it: heads and losses compute what they do in float32."""
+"""In mixed precision the backbone alone computes in bfloat16: heads and losses do what they do in float32."""
 
 from __future__ import annotations
 

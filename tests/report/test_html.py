@@ -163,6 +163,10 @@ def test_the_headline_is_the_newest_test_result_without_a_note(tmp_path: Path) -
     text = Page(write_report([run], tmp_path / "r.html")).text
     assert "run 60.0 ± 0.4 %" in text
     assert text.index("random pixels: this can only be chance") > text.index("All evaluations")
+    noted = result(mean=0.4, note="these classes are not new")
+    elsewhere = result(mean=0.3, note="Trained on a, tested on b", trained_on="a")
+    text = Page(write_report([make_run(tmp_path / "noted", noted, elsewhere)], tmp_path / "e.html")).text
+    assert "noted 40.0 ± 0.4 %" in text  # the newer one is of other data
     only_noise = make_run(tmp_path / "noise", results[-1])
     text = Page(write_report([only_noise], tmp_path / "n.html")).text
     assert text.index("random pixels: this can only be chance") < text.index("Beside its floors")

@@ -27,14 +27,7 @@ from handful.inner_loop.statistics import (
     has_batch_norm,
     keep_statistics,
 )
-from handful.inner_loop.tasks import (
-    GROUPED_IMAGES,
-    GROUPED_VALUES,
-    TaskForward,
-    channels_last,
-    evaluating,
-    ways_of_passing,
-)
+from handful.inner_loop.tasks import GROUPED_IMAGES, GROUPED_VALUES, TaskForward, evaluating, ways_of_passing
 from handful.inner_loop.updates import GradientDescent, InnerAdam, InnerOptimizer, Rates
 
 __all__ = [
@@ -52,7 +45,6 @@ __all__ = [
     "TaskForward",
     "Update",
     "adapt",
-    "channels_last",
     "evaluating",
     "freeze_statistics",
     "has_batch_norm",

@@ -19,6 +19,7 @@ from handful.inner_loop.adaptation import Params, random_state, set_random_state
 from handful.inner_loop.fast_ops import FastOps
 from handful.inner_loop.folding import Fold, fold, unfold
 from handful.inner_loop.statistics import BatchNormStatistics, Moments, NormStats, has_running_statistics
+from handful.layout import channels_last
 
 # A query set of more images than this is passed task by task: side by side it is no faster and takes more memory.
 GROUPED_IMAGES = 25
@@ -211,11 +212,6 @@ class TaskForward:
     def frozen(self) -> dict[str, Tensor]:
         """Copies of the buffers for one pass: adaptation never writes the module's own."""
         return {name: buffer.clone() for name, buffer in self.module.named_buffers()} if self.module.training else {}
-
-
-def channels_last(value: Tensor) -> Tensor:
-    """Images and kernels [n, C, H, W] with the channels of a pixel side by side; other tensors as they are."""
-    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
 
 
 def each_task(params: Params, tasks: int) -> Iterator[dict[str, Tensor]]:

@@ -10,7 +10,7 @@ add another, `auxiliary(support, labels, way) -> scalar`; `centre` [d] is a buff
 the training classes.
 
 Batch norm is used as in ordinary training: statistics of the step's images while training, the running ones after
-that, so these methods are inductive.  In mixed precision the backbone alone runs in half of it.
+that, so these methods are inductive.  In mixed precision the backbone alone computes in bfloat16.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from handful.data.dataset import Split
 from handful.data.store import ClassSplit
 from handful.episodes import Episode
 from handful.errors import HandfulError
-from handful.inner_loop import NormStats, channels_last, evaluating
+from handful.inner_loop import NormStats, evaluating
+from handful.layout import channels_last
 from handful.methods.heads import features_of
 from handful.methods.method import Method, Outcome
 from handful.methods.precision import full_precision
 from handful.onnx import embedder
 
 IMAGES = 1024  # taken from a split at a time
-CHANNELS_LAST: tuple[str, ...] = ("cuda",)  # devices whose convolutions are made for it
+CHANNELS_LAST: tuple[str, ...] = ("cuda",)  # devices whose convolutions are made for it; not measured yet
 
 
 class Metric(Method):

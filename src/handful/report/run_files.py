@@ -49,6 +49,7 @@ class Evaluation(BaseModel):
     backbone: str = ""
     data: str = ""
     split: str = ""
+    trained_on: str | None = None
     way: int | None = None
     shot: int | None = None
     query: int | None = None
@@ -92,8 +93,10 @@ class RunFiles:
 
     @property
     def main(self) -> Evaluation | None:
-        """The headline: the newest result on the test split, one that needs no note before one that does."""
-        ranked = sorted(self.evaluations, key=lambda result: (result.split != "test", bool(result.note)))
+        """The headline: the newest result on the run's own test split, without a note before one that needs it."""
+        ranked = sorted(
+            self.evaluations, key=lambda result: (result.split != "test", bool(result.trained_on), bool(result.note))
+        )
         return ranked[0] if ranked else None
 
 

@@ -4,10 +4,10 @@
 
 On the device that training would use, the stages of a recipe on random pixels, with its network, optimizer and
 augmentation.  On a CPU batches are drawn by the step itself and by one and two worker processes; the wait is then also
-what their work takes from the step's cores.  On a GPU they are drawn there, in float32 and in bf16-mixed, and the
-float32 step is timed without channels-last too.  All cases of a stage take turns of a few steps, of which the first,
-for which workers had the others' turns to draw ahead, are not timed.  A case waits for its data in the share of a step
-by which it is longer than the kept batch's, the median over turns.
+what their work takes from the step's cores.  On a GPU they are drawn there, in float32 and in bf16-mixed.  The float32
+step is timed without channels-last too, which on a CPU concerns large images only.  All cases of a stage take turns of
+a few steps, of which the first, for which workers had the others' turns to draw ahead, are not timed.  A case waits for
+its data in the share of a step by which it is longer than the kept batch's, the median over turns.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from handful import layout
 from handful.backbones import BACKBONES
 from handful.batches import Batches, loaded
 from handful.data import ImageStore
 from handful.episodes import EpisodeSampler, ImageSampler
 from handful.files import write_text
-from handful.methods import METHODS, Method, Pretraining, metric
+from handful.methods import METHODS, Method, Pretraining
 from handful.recipe import LoopRecipe, Recipe, load_recipe
 from handful.registry import build
 from handful.runtime import Precision, device, environment, keep_freed_memory
@@ -148,7 +150,8 @@ def cases(kind: str) -> list[Case]:
     """What is compared on a kind of device; the kept batch of a precision comes before the drawn ones."""
     if kind == "cpu":
         named = ((0, "no workers"), (1, "1 worker"), (2, "2 workers"))
-        return [Case("kept"), *(Case(f"drawn, {name}", workers) for workers, name in named)]
+        plain = Case("not channels-last, kept", channels_last=False)
+        return [plain, Case("kept"), *(Case(f"drawn, {name}", workers) for workers, name in named)]
     return [
         Case("float32, not channels-last, kept", channels_last=False),
         Case("float32, kept"),
@@ -179,7 +182,7 @@ class Steps:
 
     def turn(self) -> float:
         """Seconds a step, after as many steps as may be drawn already."""
-        with layout(self.case.channels_last):
+        with laid_out(self.case.channels_last):
             for _ in range(1 + 2 * (self.case.workers or 0)):
                 self.step()
             synchronize(self.where)
@@ -191,14 +194,18 @@ class Steps:
 
 
 @contextmanager
-def layout(channels_last: bool) -> Iterator[None]:
+def laid_out(channels_last: bool) -> Iterator[None]:
     """Pass images as they are, if not channels-last."""
-    before = metric.CHANNELS_LAST
-    metric.CHANNELS_LAST = before if channels_last else ()
+    before = layout.channels_last
+    layout.channels_last = before if channels_last else as_it_is
     try:
         yield
     finally:
-        metric.CHANNELS_LAST = before
+        layout.channels_last = before
+
+
+def as_it_is(value: Tensor) -> Tensor:
+    return value
 
 
 def synchronize(where: torch.device) -> None:

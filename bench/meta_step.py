@@ -2,6 +2,7 @@
 
     python bench/meta_step.py [--setting NAME | --all] [--repeats 10] [--threads 2] [--device cuda] [--json FILE]
     python bench/meta_step.py --growth [--plot FILE.png] [--json FILE]
+    python bench/meta_step.py --profile [--setting NAME] [--json FILE]
 
 The same network, weights, tasks and outer Adam for all (meta_step_contenders.py); `--setting note002` adds note 002's
 own algorithm on its own network.  Before the clock starts, all contenders must agree in float64.  Each is measured in
@@ -53,6 +54,10 @@ def main() -> int:
         rows = growth(SETTINGS[options.setting], options)
         if options.plot:
             print(f"plot: {draw_growth(rows, options.plot)}")
+    elif options.profile:
+        from meta_step_profile import profile
+
+        rows = profile(SETTINGS[options.setting], options.repeats, options.warmup)
     else:
         names = [name for name in SETTINGS if name != "tiny"] if options.all else [options.setting]
         rows = []
@@ -74,6 +79,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--all", action="store_true", help="every setting but tiny, one after the other")
     parser.add_argument("--mode", choices=MODES, action="append", help="only this one; may be given again")
     parser.add_argument("--growth", action="store_true", help="time and memory against tasks, ways, shots and steps")
+    parser.add_argument("--profile", action="store_true", help="where the time of a step of Handful goes, on the CPU")
     parser.add_argument("--largest", type=int, default=1000, help="leave out sizes of --growth above this")
     parser.add_argument("--plot", type=Path, help="where --growth draws its picture")
     parser.add_argument("--repeats", type=int, help="10, and 3 for --growth, unless said otherwise")

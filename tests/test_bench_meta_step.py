@@ -159,6 +159,18 @@ def test_growth_stops_at_the_limits_and_is_drawn(
     assert (tmp_path / "growth.png").stat().st_size > 10_000
 
 
+def test_profile(tmp_path: Path) -> None:
+    rows_file = tmp_path / "rows.json"
+    done = run("--profile", "--setting", "tiny", "--repeats", "2", "--warmup", "1", "--json", str(rows_file))
+    assert done.returncode == 0, done.stderr
+    rows = {row["measured"]: row for row in json.loads(rows_file.read_text(encoding="utf-8"))}
+    parts = [row["median"] for name, row in rows.items() if name not in ("a step", "the same step with 2 filters")]
+    assert sum(parts) == pytest.approx(rows["a step"]["median"])
+    assert rows["convolutions"]["median"] > 0
+    assert rows["batch norms"]["median"] > 0
+    assert "convolutions" in done.stdout
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there() -> None:
     done = run("--device", "cuda")

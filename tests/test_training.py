@@ -192,6 +192,15 @@ def test_a_run_folder_of_another_recipe(recipe_file: Path, tmp_path: Path) -> No
     assert same(weights(run), before)
 
 
+def test_further_evaluations_may_be_asked_of_a_run_that_is_done(recipe_file: Path, tmp_path: Path) -> None:
+    run = trained(recipe_file, tmp_path / "run")
+    before = weights(run)
+    trained(recipe_file, tmp_path / "run", "evaluate.also=[{query: 1}]")
+    assert same(weights(run), before)
+    assert any("-3w1s1q-" in path.name for path in (tmp_path / "run" / "eval").iterdir())
+    assert "query: 1\n" in (tmp_path / "run" / "recipe.yaml").read_text(encoding="utf-8")
+
+
 def test_a_folder_that_is_no_run(recipe_file: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "precious.txt").write_text("keep", encoding="utf-8")

@@ -28,9 +28,10 @@ if sys.platform != "win32":
     import fcntl
 
 LOCK = ".lock"
-NO_MATTER = (  # keys that change no task, and no gradient but by rounding
+NO_MATTER = (  # keys that change no task of training, and no gradient but by rounding
     *("data.root", "pretrain.workers", "train.workers", "train.memory_gib"),
     *("method.backprop", "method.fast_ops"),
+    "evaluate.also",
 )
 
 

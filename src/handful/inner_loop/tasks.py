@@ -19,16 +19,13 @@ from handful.inner_loop.adaptation import Params, random_state, set_random_state
 from handful.inner_loop.fast_ops import FastOps
 from handful.inner_loop.folding import Fold, fold, unfold
 from handful.inner_loop.statistics import BatchNormStatistics, Moments, NormStats, has_running_statistics
-from handful.layout import channels_last
+from handful.layout import LARGE_VALUES, channels_last
 
 # A query set of more images than this is passed task by task: side by side it is no faster and takes more memory.
 GROUPED_IMAGES = 25
 # Tasks whose support sets hold more values than this are taken one after another: each fills the machine by itself.
 # Below it one grouped convolution beats a loop of small ones, up to three times.
 GROUPED_VALUES = 100_000
-# Images of more values than this are laid out with their channels last where tasks are taken one after another: a step
-# at 84x84 takes a fifth less; at 28x28 the conversion costs more than it brings.
-LARGE_VALUES = 4_000
 # Images in a pass that holds each query beside its support set.
 BESIDE_IMAGES = 250
 # How several tasks are passed, the fastest first; the last one takes any module.

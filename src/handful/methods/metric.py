@@ -29,14 +29,13 @@ from handful.data.store import ClassSplit
 from handful.episodes import Episode
 from handful.errors import HandfulError
 from handful.inner_loop import NormStats, evaluating
-from handful.layout import channels_last
+from handful.layout import laid_out
 from handful.methods.heads import features_of
 from handful.methods.method import Method, Outcome
 from handful.methods.precision import full_precision
 from handful.onnx import embedder
 
 IMAGES = 1024  # taken from a split at a time
-CHANNELS_LAST: tuple[str, ...] = ("cuda",)  # devices whose convolutions are made for it; not measured yet
 
 
 class Metric(Method):
@@ -179,8 +178,7 @@ class Fitted(nn.Module):
 
 def embed(backbone: Any, images: Tensor, maps: bool) -> Tensor:
     """Images [n, C, H, W] -> features [n, d], or the positions of the feature map as rows, [n, r, d]."""
-    if images.device.type in CHANNELS_LAST:  # the layers follow: each lays its output out as its input is
-        images = channels_last(images)
+    images = laid_out(images)  # the layers follow: each lays its output out as its input is
     features: Tensor = rows(backbone.maps(images)) if maps else backbone(images)
     return features
 

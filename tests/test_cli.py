@@ -205,6 +205,8 @@ def test_bad_input_is_one_sentence(handful: Command, recipe_file: Path, pictures
     refused(handful("train", recipe_file, "--out", out, "--set", "train.query=9"), "has 8 images", "need 10")
     refused(handful("train", recipe_file, "--out", out, "--set", "data.root=/nowhere"), "/nowhere")
     refused(handful("evaluate", out), "not a run folder")
+    refused(handful("report", pictures), "not a run folder")
+    assert not (pictures / "report.html").exists()
     refused(handful("fit", pictures, "--from", out, "--out", tmp_path / "m"), "not a run folder")
     refused(handful("predict", tmp_path / "m", pictures), "not a model folder")
     refused(handful("list", "method"), "did you mean 'methods'?")

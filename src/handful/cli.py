@@ -308,10 +308,13 @@ def report(
 ) -> None:
     """Draw the plots of runs and write one self-contained HTML page."""
     from handful.report import write_record, write_report, write_run_plots
+    from handful.run import is_run
 
     if record is not None and len(runs) > 1:
         raise HandfulError(f"--record keeps the figures of one run, not of {len(runs)}; name one.")
     for run in runs:
+        if not is_run(run):  # a page would be written into it
+            raise HandfulError(f"{run} is not a run folder; give one that `handful train --out` made.")
         write_run_plots(run)
     if out is None and len(runs) > 1:
         raise HandfulError("Several runs need --out FILE.html for their common report.")

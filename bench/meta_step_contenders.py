@@ -8,6 +8,7 @@ written as its library's own documentation recommends; a comment says where a ch
 from __future__ import annotations
 
 import copy
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from torch.func import functional_call
 from handful.backbones.conv4 import Conv4, Downsample
 from handful.backbones.images import Pooling
 from handful.episodes import Episode
+from handful.inner_loop import GROUPED_VALUES
 from handful.methods import MAML
 
 Mode = Literal["first order", "second order", "test time", "test time, every step"]
@@ -382,7 +384,9 @@ def contenders(setting: Setting, mode: Mode, libraries: Sequence[str] = LIBRARIE
     """Who is compared, of those that can be imported here."""
     names = ["plain loop", *(name for name in libraries if find_spec(name)), "Handful"]
     if mode == "second order":
-        names += ["Handful, recompute", "Handful, two tasks at a time"]
+        names.append("Handful, recompute")
+        if setting.way * setting.shot * math.prod(setting.image_shape) <= GROUPED_VALUES:  # else it is one at a time
+            names.append("Handful, two tasks at a time")
     if setting.note002 and mode == "first order":
         names = ["note 002", *names, "Handful, accuracy after every step"]
     return names

@@ -24,6 +24,7 @@ from handful.files import write_text
 from handful.recipe import read_data_recipe
 from handful.report.style import SERIES, save, styled
 from handful.run import open_data
+from handful.runtime import environment
 from handful.wording import axis, measured, scale
 
 
@@ -58,14 +59,6 @@ def arguments() -> argparse.Namespace:
 def row(name: str, result: Result) -> dict[str, Any]:
     """A flat row of the bench's table; median, min and max are over tasks."""
     scores = result.per_task
-    machine = {f"machine_{key}": value for key, value in result.run.items()}
-    said = {
-        "data": result.data,
-        "way": result.way,
-        "shot": result.shot,
-        "query": result.query,
-        "hash": result.task_hash,
-    }
     return {
         "measured": f"{result.metric} of {Path(name).name}, {result.way}-way {result.shot}-shot, {result.data}",
         "unit": "fraction" if scale(result.metric) == 100 else "squared unit of y",
@@ -76,10 +69,14 @@ def row(name: str, result: Result) -> dict[str, Any]:
         "run": name,
         "mean": result.mean,
         "ci95": result.ci95,
+        "data": result.data,
         "trained_on": result.trained_on,
+        "way": result.way,
+        "shot": result.shot,
+        "query": result.query,
+        "hash": result.task_hash,
         **{f"floor_{floor}": value["mean"] for floor, value in result.floors.items()},
-        **said,
-        **machine,
+        **{f"machine_{key}": value for key, value in environment().items()},
     }
 
 

@@ -23,7 +23,7 @@ from handful.data.store import ImageStore
 from handful.episodes import EpisodeSampler
 from handful.errors import HandfulError
 from handful.evaluation import evaluate_method
-from handful.files import read_tensors
+from handful.files import read_tensors, write_tensors
 from handful.methods import GradientBased
 from handful.recipe import TrainRecipe, load_recipe
 from handful.report.run_files import read_run
@@ -190,6 +190,16 @@ def test_a_run_folder_of_another_recipe(recipe_file: Path, tmp_path: Path) -> No
     ):
         trained(recipe_file, tmp_path / "run", "train.lr=0.02")
     assert same(weights(run), before)
+
+
+def test_a_checkpoint_that_tells_more_than_is_kept_now_is_resumed(recipe_file: Path, tmp_path: Path) -> None:
+    run = trained(recipe_file, tmp_path / "run")
+    before = weights(run)
+    path = tmp_path / "run" / "checkpoints" / "last" / "training.safetensors"
+    tensors, metadata = read_tensors(path)
+    told = json.loads(metadata["progressed"]) | {"best_step": 8}  # as before this was dropped
+    write_tensors(path, tensors, metadata | {"progressed": json.dumps(told)})
+    assert same(weights(trained(recipe_file, tmp_path / "run")), before)
 
 
 def test_further_evaluations_may_be_asked_of_a_run_that_is_done(recipe_file: Path, tmp_path: Path) -> None:

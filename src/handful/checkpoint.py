@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,9 @@ def resume(out: Path, learner: nn.Module, optimizer: Optimizer, schedule: LRSche
         learner.load_state_dict(weights)
         optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
         schedule.load_state_dict(json.loads(metadata["schedule"]))
-        progressed = Progressed(**json.loads(metadata["progressed"]))
+        told = json.loads(metadata["progressed"])
+        known = {field.name for field in fields(Progressed)}  # older checkpoints tell more
+        progressed = Progressed(**{key: value for key, value in told.items() if key in known})
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise HandfulError(f"{path} does not fit this run ({str(error).splitlines()[0]}); use --fresh.") from error
     for group, rate in zip(optimizer.param_groups, schedule.get_last_lr(), strict=True):

@@ -37,6 +37,13 @@ def test_the_whole_way(handful: Command, recipe_file: Path, pictures: Path, tmp_
     assert len(answers) == 8
     assert set(answers[0]) == {"input", "label", "probabilities"}
     assert len(answers[0]["probabilities"]) == 2
+    twice = (pictures / "class02", pictures / "class02" / "0.png")  # a folder, and a picture of it
+    told = json.loads(ok(handful("predict", model, *twice, "--json")).out)
+    assert [len(answer["probabilities"]) for answer in told] == [3] * 8  # each picture once, with all classes
+    (support / "class01" / "a.txt.png").write_text("no picture", encoding="utf-8")
+    bad = handful("fit", support, "--from", run, "--out", model)
+    refused(bad, "class01/a.txt.png is no readable picture (of no known format", "); mend it or remove it.")
+    assert "0x" not in bad.err
     with table.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == [answer["label"] for answer in answers]
@@ -132,6 +139,7 @@ def test_tasks_of_other_data(handful: Command, recipe_file: Path, pictures: Path
         refused(handful(*verb, "--on", "omniglott"), "did you mean 'omniglot'?")
         refused(handful(*verb, "--on", "{name: folder, rot: x}"), "'rot'", "did you mean 'root'?")
         refused(handful(*verb, "--on", "{name: fold"), "neither the name of a data set nor a data section")
+        refused(handful(*verb, "--on", photos), f"'{{name: folder, root: {photos}}}'")
     ok(handful("evaluate", run, *on[:2], "--tasks", 50, "--inductive", "--inner-steps", 2))
     support = tmp_path / "support"
     for name in ("class01", "class02", "class05"):
@@ -204,7 +212,8 @@ def test_bad_input_is_one_sentence(handful: Command, recipe_file: Path, pictures
     refused(handful("train", recipe_file, "--out", out, "--set", "train.way=40"), "40-way", "has 13")
     refused(handful("train", recipe_file, "--out", out, "--set", "train.query=9"), "has 8 images", "need 10")
     refused(handful("train", recipe_file, "--out", out, "--set", "data.root=/nowhere"), "/nowhere")
-    refused(handful("evaluate", out), "not a run folder")
+    refused(handful("evaluate", out), "not a run folder", f"`handful train RECIPE --out {out}` makes one")
+    refused(handful("evaluate", pictures), "not a run folder; `handful train --out` makes them")
     refused(handful("report", pictures), "not a run folder")
     assert not (pictures / "report.html").exists()
     refused(handful("fit", pictures, "--from", out, "--out", tmp_path / "m"), "not a run folder")

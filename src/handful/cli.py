@@ -276,7 +276,9 @@ def fit(
 def predict(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     inputs: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
-    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 3,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="How many classes to name: 3 on the screen, all with --json.")
+    ] = None,
     csv: Annotated[Path | None, typer.Option(help="Also write a table: input, label, a column a class.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -289,8 +291,9 @@ def predict(
     answers = opened.predict(inputs)
     if csv:
         write_csv(csv, answers, opened.card.classes)
+    named = top or (len(opened.card.classes) if as_json else 3)
     for answer in answers:
-        answer.probabilities = dict(list(answer.probabilities.items())[:top])
+        answer.probabilities = dict(list(answer.probabilities.items())[:named])
     lines = [
         f"{a.input}: " + ", ".join(f"{name} {100 * p:.1f} %" for name, p in a.probabilities.items()) for a in answers
     ]

@@ -81,7 +81,7 @@ class Result:
         best = (min if lower else max)(means, key=means.__getitem__, default=None)
         nearest = self.mean + self.ci95 if lower else self.mean - self.ci95  # the end of the interval by the floor
         if best and not wording.better(nearest, means[best], self.metric):
-            text += f"\nThis is not clearly {'below' if lower else 'above'} the floor {best!r}."
+            text += f"\nThis {kind} result is not clearly {'below' if lower else 'above'} the floor {best!r}."
         return f"{text}\n{self.note}" if self.note else text
 
     def _score(self) -> str:

@@ -211,7 +211,7 @@ def expected_accuracy(run: Run, way: int, shot: int, inner_steps: int) -> dict[s
 
 
 def picture_paths(inputs: Sequence[str | Path]) -> list[Path]:
-    """The picture files that files and folders name, in order."""
+    """The picture files that files and folders name, in order, each once."""
     paths: list[Path] = []
     for given in map(Path, inputs):
         if given.is_dir():
@@ -223,7 +223,7 @@ def picture_paths(inputs: Sequence[str | Path]) -> list[Path]:
             paths.append(given)
     if not paths:
         raise HandfulError("Nothing to predict: name at least one picture or folder.")
-    return paths
+    return list(dict.fromkeys(paths))
 
 
 def write_csv(path: Path, answers: Sequence[Prediction], classes: Sequence[str]) -> None:

@@ -63,7 +63,7 @@ class TorchEmbedder:
             return torch.cat([self.embed(batch.to(device)) for batch in batches])
 
     def embed(self, images: Tensor) -> Tensor:
-        """One batch, its channels last: half the time of a CPU on depthwise convolutions."""
+        """One batch, its channels last: what a CPU is fastest with on depthwise convolutions (bench/embedders.py)."""
         return self.function(channels_last(as_float(images))).contiguous()
 
 

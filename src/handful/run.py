@@ -68,7 +68,11 @@ class Run:
         """The resolved recipe of a run folder."""
         path = folder / "recipe.yaml"
         if not is_run(folder):
-            raise HandfulError(f"{folder} is not a run folder; `handful train RECIPE --out {folder}` makes one.")
+            fresh = not folder.exists()
+            raise HandfulError(
+                f"{folder} is not a run folder; "
+                + (f"`handful train RECIPE --out {folder}` makes one." if fresh else "`handful train --out` makes them.")
+            )
         return parse(path.read_text(encoding="utf-8"), str(path))
 
     def weights(self, which: str) -> Path:

@@ -117,7 +117,7 @@ def load_image(path: Path, image_shape: tuple[int, int, int]) -> Pixels:
     """A picture of a file as uint8 [C, H, W], as `handful.data.pictures.decode` says; HandfulError if it is none."""
     if not path.is_file():
         raise HandfulError(f"There is no picture {path}.")
-    return decode(Picture(str(path), "", "", path.read_bytes), image_shape, MEND)
+    return decode(Picture(str(path), "", "", path.read_bytes), image_shape, "mend it or remove it")
 
 
 def listed(found: Mapping[str, Mapping[str, Sequence[Path]]]) -> list[Picture]:

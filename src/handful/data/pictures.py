@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from handful.data.store import Contents
 from handful.errors import HandfulError
@@ -114,7 +114,10 @@ def decode(picture: Picture, image_shape: tuple[int, int, int], mend: str) -> Pi
 
 def unreadable(picture: Picture, error: Exception, mend: str) -> HandfulError:
     """The error for a picture that cannot be decoded."""
-    return HandfulError(f"{picture.name} is no readable picture ({str(error) or type(error).__name__}); {mend}.")
+    why = str(error) or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):  # Pillow's own words name an object in memory
+        why = "of no known format, or cut off at its start"
+    return HandfulError(f"{picture.name} is no readable picture ({why}); {mend}.")
 
 
 def opened(content: bytes | Pixels) -> Image.Image:

@@ -2,7 +2,7 @@
 
 The task dimension is folded into the channels, [B, n, C, ...] -> [n, B*C, ...], and a layer with one set of weights a
 task becomes the same layer with B groups.  Element-wise functions and pooling do not notice.  `torch.func.vmap` does
-the same for every function there is, at some 4 ms of Python a pass; here the few functions that make up the usual
+the same for every function there is, but spends Python on each call; here the few functions that make up the usual
 networks are done directly.  Any other raises `NotFoldable`, and the caller turns to vmap.
 """
 

@@ -24,7 +24,7 @@ from handful.layout import LARGE_VALUES, channels_last
 # A query set of more images than this is passed task by task: side by side it is no faster and takes more memory.
 GROUPED_IMAGES = 25
 # Tasks whose support sets hold more values than this are taken one after another: each fills the machine by itself.
-# Below it one grouped convolution beats a loop of small ones, up to three times.
+# Below it one grouped convolution beats a loop of small ones.
 GROUPED_VALUES = 100_000
 # Images in a pass that holds each query beside its support set.
 BESIDE_IMAGES = 250

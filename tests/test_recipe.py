@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from handful.backbones import BACKBONES
 from handful.episodes import Episode
 from handful.errors import HandfulError
 from handful.methods import METHODS
 from handful.problems import Classification, Regression
-from handful.recipe import LARGEST_SEED, load_recipe, parse, shipped_recipes
+from handful.recipe import LARGEST_SEED, SHIPPED, load_recipe, parse, shipped_recipes
 from handful.registry import build
 from handful.training import outer_optimizer
 
@@ -183,3 +185,15 @@ def test_file_names_win_over_shipped_names(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text(BASE.replace("name: a", "name: mine"), encoding="utf-8")
     assert load_recipe("mine.yaml").name == "mine"
+
+
+@pytest.mark.parametrize("record", sorted(SHIPPED.glob("*.result.json")), ids=lambda path: path.name.split(".")[0])
+def test_a_record_is_of_its_recipe_as_it_is_now(record: Path) -> None:
+    held = json.loads(record.read_text(encoding="utf-8"))
+    recipe = load_recipe(record.name.removesuffix(".result.json"))
+    if "settings" in held:  # the oldest hold the command instead
+        then = parse(yaml.safe_dump(held["settings"]), record.name).resolved()
+        for section in ("data", "backbone", "method", "pretrain", "train", "seed"):
+            assert getattr(then, section) == getattr(recipe, section), section
+    else:
+        assert held["command"].split()[:3] == ["handful", "train", recipe.name]

@@ -68,11 +68,10 @@ class Run:
         """The resolved recipe of a run folder."""
         path = folder / "recipe.yaml"
         if not is_run(folder):
-            fresh = not folder.exists()
-            raise HandfulError(
-                f"{folder} is not a run folder; "
-                + (f"`handful train RECIPE --out {folder}` makes one." if fresh else "`handful train --out` makes them.")
-            )
+            way_out = "`handful train --out` makes them"
+            if not folder.exists():
+                way_out = f"`handful train RECIPE --out {folder}` makes one"
+            raise HandfulError(f"{folder} is not a run folder; {way_out}.")
         return parse(path.read_text(encoding="utf-8"), str(path))
 
     def weights(self, which: str) -> Path:

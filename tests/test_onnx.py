@@ -46,8 +46,7 @@ def torch_output(backbone: Any, images: Tensor, output: Output) -> Tensor:
 )
 def test_onnxruntime_computes_what_torch_does(maker: Any, options: dict[str, Any], output: Output) -> None:
     backbone = frozen(maker, **options)
-    embed = embedder(backbone, output)
-    assert isinstance(embed, OnnxEmbedder)
+    embed = OnnxEmbedder(backbone, output)
     for count in (1, 3, BATCH + 1):
         images = pictures(backbone, count)
         expected = torch_output(backbone, images, output)
@@ -136,15 +135,21 @@ def test_a_gpu_embeds_more_at_a_time(device: str, size: int) -> None:
     assert (len(found), seen) == (2 * size + 1, [size, size, 1])
 
 
-def test_torch_embeds_what_may_still_change_and_what_has_no_name() -> None:
-    assert isinstance(embedder(frozen().requires_grad_(True)), TorchEmbedder)
+LITE: dict[str, Any] = {"weights": "none", "resolution": None, "input_shape": (3, 32, 32)}
+
+
+@needs_onnx
+def test_onnxruntime_embeds_what_is_frozen_and_torch_what_may_still_change_or_has_no_name() -> None:
+    assert isinstance(embedder(efficientnet_lite0(**LITE)), OnnxEmbedder)
+    assert isinstance(embedder(efficientnet_lite0(**LITE, frozen=False)), TorchEmbedder)
+    assert isinstance(embedder(frozen()), TorchEmbedder)
     flat: Any = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).requires_grad_(False)
     assert isinstance(embedder(flat), TorchEmbedder)
 
 
 def test_without_the_packages_torch_embeds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert isinstance(embedder(frozen()), TorchEmbedder)
+    assert isinstance(embedder(efficientnet_lite0(**LITE)), TorchEmbedder)
     with pytest.raises(HandfulError, match=r"onnxruntime .*must be installed: pip install 'handful\[onnx\]'"):
         OnnxEmbedder(frozen())
 

@@ -39,10 +39,10 @@ Embed = Callable[[Tensor], Tensor]
 def embedder(backbone: nn.Module, output: Output = "features") -> Embed:
     """A function from images, uint8 or float in [0, 1], [n, C, H, W], to their features or their last maps.
 
-    By onnxruntime if it is installed, and the backbone is a registered one, on the CPU and frozen, so that what was
+    By onnxruntime if it is installed, and the backbone is a registered one, on the CPU and `frozen`, so that what was
     exported stays right; else by torch.  Both leave the backbone as it is.  The result has no graph.
     """
-    settled = all(p.device.type == "cpu" and not p.requires_grad for p in backbone.parameters())
+    settled = getattr(backbone, "frozen", False) and all(p.device.type == "cpu" for p in backbone.parameters())
     if settled and hasattr(backbone, "spec") and not absent():
         return OnnxEmbedder(backbone, output)
     return TorchEmbedder(backbone, output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +189,21 @@ def test_maml_adapts_a_head_on_frozen_features_and_nothing_below_it() -> None:
     for name, value in before.items():
         assert torch.equal(value, network.backbone.state_dict()[name])
         assert torch.equal(value, backbone.state_dict()[name])
+
+
+def test_centre_pooling_is_a_gaussian_mean_of_the_last_map() -> None:
+    torch.manual_seed(0)
+    plain = efficientnet_lite0(weights="none", resolution=None, input_shape=(3, 96, 128))
+    centred = efficientnet_lite0(weights="none", resolution=None, pooling="centre", input_shape=(3, 96, 128))
+    centred.load_state_dict(plain.state_dict())
+    images = torch.rand(2, 3, 96, 128)
+    last = F.relu6(plain._bn1(plain._conv_head(plain.maps(images))))
+    assert last.shape[2:] == (3, 4)
+    expected, total = torch.zeros(2, 1280), 0.0
+    for row in range(3):
+        for column in range(4):
+            y, x = (row - 1) / (3 * 2 / 7), (column - 1.5) / (4 * 2 / 7)
+            weight = math.exp(-(x * x + y * y) / 2)
+            expected, total = expected + weight * last[:, :, row, column], total + weight
+    assert torch.allclose(centred(images), expected / total, rtol=1e-4, atol=1e-6)
+    assert torch.allclose(plain(images), last.mean((2, 3)))

@@ -201,9 +201,9 @@ def test_cosine_scores_are_bounded_and_lengths_do_not_matter() -> None:
     """|score| <= s g_n, and scaling the queries changes nothing (P4)."""
     head = FineTuned(3, 2.0)
     support, query = features(1, 6, D), features(1, Q, D)
-    layer = head.trained(support, UNBALANCED[:1], WAY)
-    assert (head.logits(layer, query).abs() <= 2.0 * layer[1].mT + 1e-12).all()
-    assert torch.allclose(head.logits(layer, 10 * query), head.logits(layer, query))
+    layer = head.learn(support, UNBALANCED[:1], WAY)
+    assert (head.judge(query, layer).abs() <= 2.0 * layer[1].mT + 1e-12).all()
+    assert torch.allclose(head.judge(10 * query, layer), head.judge(query, layer))
 
 
 @pytest.mark.parametrize("method", METHODS)

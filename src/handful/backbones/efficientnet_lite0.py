@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
@@ -53,18 +54,22 @@ class EfficientNetLite0(nn.Module):
     published keys.  frozen: no parameter is learned, and the module stays in eval mode.  Weights that were learned
     elsewhere keep their batch-norm statistics, frozen or not (`FrozenBatchNorm`).  resolution: images are resized
     until their shorter side has this many pixels, bilinear and antialiased; None leaves them as they are.  Grey images
-    are repeated to three channels.  seen: what the weights were trained on, None for random ones.
+    are repeated to three channels.  pooling: the `mean` of the last map, as published, or `centre`, where positions
+    count the less the farther they are from the middle (`centre_weights`): what a photograph is of mostly stands there.
+    seen: what the weights were trained on, None for random ones.
 
-    maps: [n, C, 84, 84] -> [n, 320, 7, 7] at 224 pixels, stride 32; `forward` goes on to 1280 channels and their mean.
+    maps: [n, C, 84, 84] -> [n, 320, 7, 7] at 224 pixels, stride 32; `forward` goes on to 1280 channels and pools them.
     """
 
     pyramid_channels = (40, 112, 320)
+    places: Tensor | None
 
     def __init__(
         self,
         weights: str = "imagenet",
         frozen: bool = True,
         resolution: Annotated[int, Field(ge=1)] | None = 224,
+        pooling: Literal["mean", "centre"] = "mean",
         input_shape: tuple[int, ...] = (3, 224, 224),
     ) -> None:
         super().__init__()
@@ -90,6 +95,8 @@ class EfficientNetLite0(nn.Module):
         self.input_shape = input_shape
         self.map_shape = (channels, halved(height, 5), halved(width, 5))
         self.out_features = HEAD
+        weights_of_places = centre_weights(*self.map_shape[1:]) if pooling == "centre" else None
+        self.register_buffer("places", weights_of_places, persistent=False)
         self.seen: str | None = None
         if weights == "imagenet":
             self.seen = "ImageNet-1k (1,000 classes)"
@@ -128,7 +135,18 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[n, C, H, W] in [0, 1] -> [n, 1280]."""
-        return F.relu6(self._bn1(self._conv_head(self.maps(images)))).mean((2, 3))
+        last = F.relu6(self._bn1(self._conv_head(self.maps(images))))
+        return last.mean((2, 3)) if self.places is None else (last * self.places).sum((2, 3))
+
+
+def centre_weights(height: int, width: int) -> Tensor:
+    """Weights [height, width] of the positions of a map, a Gaussian around its middle that adds up to 1.
+
+    Its standard deviation is 2/7 of each side: two positions of the 7x7 that there are at 224 pixels.
+    """
+    rows, columns = (torch.linspace(-1, 1, 2 * side + 1)[1::2] * 7 / 4 for side in (height, width))
+    weights = torch.exp(-(rows[:, None].square() + columns[None].square()) / 2)
+    return weights / weights.sum()
 
 
 class Block(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import zipfile
 from collections import defaultdict
@@ -25,17 +26,29 @@ AT_ONCE = 256  # pictures decoded ahead
 Pixels = NDArray[np.uint8]
 
 
+class View(NamedTuple):
+    """A part of a picture: a share of each of its sides, its place from 0 (left, top) to 1, mirrored or not."""
+
+    share: float = 1.0
+    x: float = 0.5
+    y: float = 0.5
+    mirrored: bool = False
+
+
+WHOLE = View()
+
+
 class Picture(NamedTuple):
     """One picture of a source.
 
     name: where a person finds it; split: `train`, `val`, `test`, or "" where none is laid down; label: its
-    class; content(): what its file holds, or its pixels [H, W, C] if it has no file of its own.
+    class; content(): what its file holds, or its pixels [H, W, C] if it has no file of its own, or an opened image.
     """
 
     name: str
     split: str
     label: str
-    content: Callable[[], bytes | Pixels]
+    content: Callable[[], bytes | Pixels | Image.Image]
 
 
 @dataclass(frozen=True)
@@ -99,17 +112,43 @@ def decode(picture: Picture, image_shape: tuple[int, int, int], mend: str) -> Pi
     cannot be decoded, one of more than 179 million pixels among them (Pillow's guard against decompression
     bombs).
     """
+    pixels: Pixels = decode_views(picture, image_shape, mend, [WHOLE])[0]
+    return pixels
+
+
+def decode_views(
+    picture: Picture, image_shape: tuple[int, int, int], mend: str, views: Sequence[View]
+) -> NDArray[np.uint8]:
+    """Views of a picture, each as `decode` gives the whole of it, uint8 [V, C, H, W]; it is decoded once."""
     channels, height, width = image_shape
+    size = (width, height)
+    seen = np.empty((len(views), channels, height, width), np.uint8)
     try:
         with opened(picture.content()) as image:
             # A much larger JPEG is decoded at a half to an eighth of its size, well above what is asked.
-            image.draft("RGB", (2 * max(width, height),) * 2)
-            fitted = plain(image).convert("L" if channels == 1 else "RGB")
-            fitted = ImageOps.fit(fitted, (width, height), Image.Resampling.BICUBIC)
-            pixels = np.asarray(fitted).reshape(height, width, channels)
+            image.draft("RGB", (math.ceil(2 * max(size) / min(view.share for view in views)),) * 2)
+            upright = plain(image).convert("L" if channels == 1 else "RGB")
+            for place, view in zip(seen, views):
+                fitted = upright.resize(size, Image.Resampling.BICUBIC, box_of(view, upright.size, size))
+                pixels = np.asarray(ImageOps.mirror(fitted) if view.mirrored else fitted)
+                place[:] = pixels.reshape(height, width, channels).transpose(2, 0, 1)
     except Exception as error:  # Pillow's decoders and zipfile raise nearly anything for damaged bytes
         raise unreadable(picture, error, mend) from error
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return seen
+
+
+def box_of(view: View, found: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a view, in a picture of the size `found`, for an image of the shape of `wanted`.
+
+    Sizes are (width, height).  Of the picture, the largest rectangle of that shape counts, in its middle.
+    """
+    scale = min(found[0] / wanted[0], found[1] / wanted[1])
+    sides = [side * scale for side in wanted]
+    left, top = (
+        (full - side) / 2 + (1 - view.share) * side * place for full, side, place in zip(found, sides, (view.x, view.y))
+    )
+    right, bottom = left + view.share * sides[0], top + view.share * sides[1]
+    return max(left, 0.0), max(top, 0.0), min(right, found[0]), min(bottom, found[1])  # rounding may lead outside
 
 
 def unreadable(picture: Picture, error: Exception, mend: str) -> HandfulError:
@@ -120,10 +159,12 @@ def unreadable(picture: Picture, error: Exception, mend: str) -> HandfulError:
     return HandfulError(f"{picture.name} is no readable picture ({why}); {mend}.")
 
 
-def opened(content: bytes | Pixels) -> Image.Image:
-    """A picture from the bytes of its file, or from its pixels [H, W, C]."""
+def opened(content: bytes | Pixels | Image.Image) -> Image.Image:
+    """A picture from the bytes of its file, from its pixels [H, W, C], or a copy of an opened one."""
     if isinstance(content, bytes):
         return Image.open(io.BytesIO(content))
+    if isinstance(content, Image.Image):
+        return content.copy()
     return Image.fromarray(content[..., 0] if content.shape[-1] == 1 else content)
 
 

@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handful.methods.metric import Metric
+from handful.methods.metric import Head, Metric
 from handful.registry import METHODS, part
 
 BATCH, RATE, MOMENTUM, DAMPENING, DECAY = 4, 0.01, 0.9, 0.9, 0.001
 
 
-class FineTuned(nn.Module):
+class FineTuned(Head[list[Tensor]]):
     """A linear or cosine layer, trained on the support of each task.
 
     epochs: passes over the support; cosine_scale: s of Baseline++, None for Baseline.
@@ -33,13 +33,9 @@ class FineTuned(nn.Module):
         super().__init__()
         self.epochs, self.cosine_scale = epochs, cosine_scale
 
-    def forward(self, support: Tensor, labels: Tensor, query: Tensor, way: int) -> Tensor:
-        """[B, S, d], [B, S], [B, Q, d] -> [B, Q, N]."""
-        layer = self.trained(support.detach(), labels, way)
-        return self.logits(layer, query)
-
-    def trained(self, support: Tensor, labels: Tensor, way: int) -> list[Tensor]:
-        """The layer of each task: W [B, N, d] and b [B, 1, N], or v [B, N, d] and g [B, N, 1]."""
+    def learn(self, support: Tensor, labels: Tensor, way: int) -> list[Tensor]:
+        """[B, S, d], [B, S] -> the layer of each task: W [B, N, d] and b [B, 1, N], or v [B, N, d] and g [B, N, 1]."""
+        support = support.detach()
         generator = torch.Generator().manual_seed(0)  # the same start and order for every task, however it is batched
         tasks, images, features = support.shape
         bound = features**-0.5
@@ -61,11 +57,11 @@ class FineTuned(nn.Module):
         """Of each task's mean cross-entropy."""
         with torch.enable_grad():
             values = [value.detach().requires_grad_() for value in layer]
-            losses = F.cross_entropy(self.logits(values, x).mT, y, reduction="none").mean(1)
+            losses = F.cross_entropy(self.judge(x, values).mT, y, reduction="none").mean(1)
             return torch.autograd.grad(losses.sum(), values)
 
-    def logits(self, layer: list[Tensor], x: Tensor) -> Tensor:
-        """[B, n, d] -> [B, n, N]."""
+    def judge(self, x: Tensor, layer: list[Tensor]) -> Tensor:
+        """[B, n, d], the layers -> [B, n, N]."""
         weight, other = layer
         if self.cosine_scale is None:
             return x @ weight.mT + other

@@ -18,14 +18,14 @@ and beta at 0.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handful.methods.grouping import by_class
-from handful.methods.metric import Metric
+from handful.methods.metric import Head, Metric
 from handful.methods.precision import full_precision
 from handful.methods.reconstruction import Form, distances
 from handful.registry import METHODS, part
@@ -34,7 +34,18 @@ Auxiliary = Literal["official", "mean", "off"]
 FLOOR = 1e-6  # of the penalty, which alpha could otherwise take to 0
 
 
-class FRNHead(nn.Module):
+class Supports(NamedTuple):
+    """Maps by class [B, N, K, r, d], of which each class has as many as `counts` [B, N] says.
+
+    gate [B, N, d]: what channels are multiplied with when a query is compared with a class (`GLoFAFRNHead`).
+    """
+
+    maps: Tensor
+    counts: Tensor
+    gate: Tensor | None = None
+
+
+class FRNHead(Head[Supports]):
     """Logits of queries from feature maps, for any ways and shots.
 
     form: how distances are computed (`reconstruction`); divide: divide features by sqrt(d), as is published for
@@ -58,15 +69,13 @@ class FRNHead(nn.Module):
         self.beta = nn.Parameter(torch.zeros(()))
         self.scale = nn.Parameter(torch.ones(()))
 
-    def forward(self, support: Tensor, labels: Tensor, query: Tensor, way: int, gate: Tensor | None = None) -> Tensor:
-        """Maps of supports [B, S, r, d] with labels [B, S], and of queries [B, Q, r, d] -> logits [B, Q, N].
+    def learn(self, support: Tensor, labels: Tensor, way: int) -> Supports:
+        """Maps [B, S, r, d] with labels [B, S], by class."""
+        return Supports(*by_class(support, labels, way))
 
-        gate [B, N, d]: what channels are multiplied with when a query is compared with a class (`GLoFAFRNHead`).
-        """
-        return self.logits(*by_class(support, labels, way), query, gate)
-
-    def logits(self, support: Tensor, counts: Tensor, query: Tensor, gate: Tensor | None = None) -> Tensor:
-        """The same of supports by class [B, N, K, r, d], of which each has as many as `counts` [B, N] says."""
+    def judge(self, query: Tensor, learned: Supports) -> Tensor:
+        """Maps [B, Q, r, d], the supports -> logits [B, Q, N]."""
+        support, counts, gate = learned
         positions, d = query.shape[2:]
         penalty = counts.to(self.alpha.dtype) * positions / d * self.alpha.exp() + FLOOR
         # Dividing all features by sqrt(d) is multiplying the penalty by d and dividing the distances by d.

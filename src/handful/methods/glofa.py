@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from handful.methods.grouping import membership
 from handful.methods.heads import features_of
-from handful.methods.metric import Metric
+from handful.methods.metric import Head, Metric
 from handful.registry import METHODS, part
 
 Aggregation = Literal["sum", "mean"]
@@ -87,7 +87,7 @@ class Gates(nn.Module):
         return self.delta / 6 * F.relu6(task), self.delta / 6 * F.relu6(classes), (a_task, a_class)
 
 
-class GLoFAHead(nn.Module):
+class GLoFAHead(Head[tuple[Tensor, Tensor]]):
     """Logits of queries from pooled features, by prototypes in the masked space of each class.
 
     normalize_query: divide by |q ⊙ g_n|, so that logits are cosines.
@@ -99,11 +99,14 @@ class GLoFAHead(nn.Module):
         self.temperature = temperature
         self.normalize_query = normalize_query
 
-    def forward(self, support: Tensor, labels: Tensor, query: Tensor, way: int) -> Tensor:
-        """Supports [B, S, d] with labels [B, S], queries [B, Q, d] -> logits [B, Q, N]."""
+    def learn(self, support: Tensor, labels: Tensor, way: int) -> tuple[Tensor, Tensor]:
+        """Supports [B, S, d] with labels [B, S] -> prototypes and gates, [B, N, d] each."""
         prototypes = membership(labels, way).mT.to(support.dtype) @ support  # sums, for their length is lost anyway
-        logits = scores(query, prototypes, self.gates(support, labels, way), self.normalize_query)
-        return logits / self.temperature
+        return prototypes, self.gates(support, labels, way)
+
+    def judge(self, query: Tensor, learned: tuple[Tensor, Tensor]) -> Tensor:
+        """Queries [B, Q, d], prototypes and gates -> logits [B, Q, N]."""
+        return scores(query, *learned, self.normalize_query) / self.temperature
 
 
 def scores(query: Tensor, prototypes: Tensor, gate: Tensor, normalize_query: bool = False) -> Tensor:

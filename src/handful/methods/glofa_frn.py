@@ -22,15 +22,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from handful.methods.frn import Auxiliary, FRNClassMatrix, FRNHead
+from handful.methods.frn import Auxiliary, FRNClassMatrix, FRNHead, Supports
 from handful.methods.glofa import Activation, Aggregation, Gates
-from handful.methods.grouping import by_class
-from handful.methods.metric import Metric
+from handful.methods.metric import Head, Metric
 from handful.methods.reconstruction import Form
 from handful.registry import METHODS, part
 
 
-class GLoFAFRNHead(nn.Module):
+class GLoFAFRNHead(Head[tuple[Supports, Tensor]]):
     """Logits of queries from feature maps, by FRN under GLoFA's gates.
 
     gates: those of d channels, best with means and softplus, so that they do not depend on shots and none starts dead;
@@ -44,20 +43,24 @@ class GLoFAFRNHead(nn.Module):
         self.spatial = spatial
         self.global_mask = nn.Parameter(torch.zeros(d))
 
-    def forward(self, support: Tensor, labels: Tensor, query: Tensor, way: int) -> Tensor:
-        """Maps of supports [B, S, r, d] with labels [B, S], and of queries [B, Q, r, d] -> logits [B, Q, N]."""
+    def learn(self, support: Tensor, labels: Tensor, way: int) -> tuple[Supports, Tensor]:
+        """Maps [B, S, r, d] with labels [B, S], by class, and gates [B, N, 1 or r, d]."""
+        positions = support.shape[2] if self.spatial else 1
+        read = support if self.spatial else support.mean(2, keepdim=True)
+        at_each = self.gates(read.transpose(1, 2).flatten(0, 1), labels.repeat_interleave(positions, 0), way)
+        gate = self.scaled(at_each.unflatten(0, (-1, positions)).transpose(1, 2))
+        return self.frn.learn(support, labels, way), gate
+
+    def judge(self, query: Tensor, learned: tuple[Supports, Tensor]) -> Tensor:
+        """Maps [B, Q, r, d], supports and gates -> logits [B, Q, N]."""
+        supports, gate = learned
         if not self.spatial:
-            gate = self.scaled(self.gates(support.mean(2), labels, way).unsqueeze(2)).squeeze(2)
-            return self.frn(support, labels, query, way, gate)
-        positions = support.shape[2]
-        at_each = self.gates(support.transpose(1, 2).flatten(0, 1), labels.repeat_interleave(positions, 0), way)
-        gate = self.scaled(at_each.unflatten(0, (-1, positions)).transpose(1, 2))  # [B, N, r, d]
-        grouped, counts = by_class(support, labels, way)
+            return self.frn.judge(query, supports._replace(gate=gate.squeeze(2)))
         # Each class of a task becomes a task of one class, with its own queries.
-        gated = (grouped * gate.unsqueeze(2)).flatten(0, 1).unsqueeze(1)
+        gated = (supports.maps * gate.unsqueeze(2)).flatten(0, 1).unsqueeze(1)
         queries = (query.unsqueeze(1) * gate.unsqueeze(2)).flatten(0, 1)
-        logits = self.frn.logits(gated, counts.view(-1, 1), queries)
-        return logits.view(*counts.shape, -1).mT
+        logits = self.frn.judge(queries, Supports(gated, supports.counts.view(-1, 1)))
+        return logits.view(*supports.counts.shape, -1).mT
 
     def scaled(self, gate: Tensor) -> Tensor:
         """With the global mask, and mean square 1 over positions and channels: [B, N, r, d]."""

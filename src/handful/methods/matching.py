@@ -14,21 +14,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handful.methods.metric import Metric
+from handful.methods.metric import Head, Metric
 from handful.registry import METHODS, part
 
 
-class Attention(nn.Module):
+class Attention(Head[tuple[Tensor, Tensor]]):
     """Softmax over all support images; a class that has more of them is the likelier for it, as in the paper."""
 
     def __init__(self, scale: float) -> None:
         super().__init__()
         self.scale = scale
 
-    def forward(self, support: Tensor, labels: Tensor, query: Tensor, way: int) -> Tensor:
-        """[B, S, d], [B, S], [B, Q, d] -> log-probabilities [B, Q, N]."""
-        likeness = self.scale * F.normalize(query, dim=-1) @ F.normalize(support, dim=-1).mT
-        others = F.one_hot(labels, way).mT.unsqueeze(1) == 0  # [B, 1, N, S]
+    def learn(self, support: Tensor, labels: Tensor, way: int) -> tuple[Tensor, Tensor]:
+        """[B, S, d], [B, S] -> their directions [B, S, d], and which are of other classes [B, 1, N, S]."""
+        return F.normalize(support, dim=-1), F.one_hot(labels, way).mT.unsqueeze(1) == 0
+
+    def judge(self, query: Tensor, learned: tuple[Tensor, Tensor]) -> Tensor:
+        """[B, Q, d], the supports -> log-probabilities [B, Q, N]."""
+        support, others = learned
+        likeness = self.scale * F.normalize(query, dim=-1) @ support.mT
         of_class = likeness.log_softmax(-1).unsqueeze(2).masked_fill(others, -torch.inf)
         return of_class.logsumexp(-1)
 

@@ -1,13 +1,9 @@
 """Metric methods: embed every image once; a head compares the features of the queries with those of the support.
 
-A head is a module
-
-    head(support [B, S, ...], labels [B, S], query [B, Q, ...], way) -> logits [B, Q, N]
-
-of the features of B tasks: [.., d], or [.., r, d] where it compares feature maps (the r positions of a map are rows).
-Supports may be unbalanced and in any order.  A head may have a loss of its own, `loss(logits, query_y) -> [B]`, and
-add another, `auxiliary(support, labels, way) -> scalar`; `centre` [d] is a buffer that is set to the mean feature of
-the training classes.
+A head works on the features of B tasks: [.., d], or [.., r, d] where it compares feature maps (the r positions of a map
+are rows).  Supports may be unbalanced and in any order.  It may have a loss of its own, `loss(logits, query_y) -> [B]`,
+and add another, `auxiliary(support, labels, way) -> scalar`; `centre` [d] is a buffer that is set to the mean feature
+of the training classes.
 
 Batch norm is used as in ordinary training: statistics of the step's images while training, the running ones after
 that, so these methods are inductive.  In mixed precision the backbone alone computes in bfloat16.
@@ -16,8 +12,10 @@ that, so these methods are inductive.  In mixed precision the backbone alone com
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from functools import cached_property
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -37,6 +35,24 @@ from handful.onnx import embedder
 
 IMAGES = 1024  # taken from a split at a time
 
+Learned = TypeVar("Learned")
+
+
+class Head(nn.Module, ABC, Generic[Learned]):
+    """Learns the classes of a task from its supports, and judges queries by what it learned."""
+
+    @abstractmethod
+    def learn(self, support: Tensor, labels: Tensor, way: int) -> Learned:
+        """What supports [B, S, ...] with labels [B, S] say of the N classes."""
+
+    @abstractmethod
+    def judge(self, query: Tensor, learned: Learned) -> Tensor:
+        """Queries [B, Q, ...] -> logits [B, Q, N]."""
+
+    def forward(self, support: Tensor, labels: Tensor, query: Tensor, way: int) -> Tensor:
+        """Both: supports [B, S, ...] with labels [B, S], queries [B, Q, ...] -> logits [B, Q, N]."""
+        return self.judge(query, self.learn(support, labels, way))
+
 
 class Metric(Method):
     """A backbone and a head that compares its features.
@@ -47,7 +63,7 @@ class Metric(Method):
     inductive: NormStats = "running"
     divisible = False  # batch norm sees all tasks of a step together
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, *, maps: bool = False) -> None:
+    def __init__(self, backbone: nn.Module, head: Head[Any], *, maps: bool = False) -> None:
         super().__init__()
         if maps and not hasattr(backbone, "maps"):
             raise HandfulError(
@@ -113,8 +129,7 @@ class Metric(Method):
 
     def embedder(self) -> Callable[[Tensor], Tensor]:
         """Images [n, C, H, W], uint8 or in [0, 1] -> features as `embed` gives them, without a graph, and quicker."""
-        run = embedder(self.backbone, "maps" if self.maps else "features")
-        return lambda images: rows(run(images)) if self.maps else run(images)
+        return embedding(self.backbone, self.maps)
 
     def embedded(self, split: ClassSplit, ids: NDArray[np.int64]) -> Iterator[Tensor]:
         """Features of images by id, in order, some at a time."""
@@ -133,15 +148,18 @@ class Metric(Method):
 
     def fit(self, support_x: Tensor, support_y: Tensor, inner_steps: int | None = None) -> nn.Module:
         """A network that holds the features of one support set: images [n, C, H, W], classes [n]."""
-        shots = torch.bincount(support_y).tolist()
-        network = self.unfitted(shots)
-        network.support.copy_(self.embedder()(support_x))
-        network.labels.copy_(support_y)
+        return self.fitted(self.embedder()(support_x), support_y)
+
+    def fitted(self, features: Tensor, labels: Tensor) -> Fitted:
+        """The same from features [n, ...]."""
+        network = self.unfitted(torch.bincount(labels).tolist())
+        network.support.copy_(features)
+        network.labels.copy_(labels)
         return network.requires_grad_(False)
 
     def unfitted(self, shots: Sequence[int]) -> Fitted:
         """The network that `fit` returns for so many images of each class, with no features in it."""
-        backbone, head = (copy.deepcopy(part).cpu() for part in (self.backbone, self.head))
+        backbone, head = copy.deepcopy(self.backbone).cpu(), copy.deepcopy(self.head).cpu()
         return Fitted(backbone, head, self.maps, sum(shots), len(shots)).eval()
 
     @property
@@ -163,7 +181,7 @@ class Fitted(nn.Module):
     support: Tensor
     labels: Tensor
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, maps: bool, images: int, way: int) -> None:
+    def __init__(self, backbone: nn.Module, head: Head[Any], maps: bool, images: int, way: int) -> None:
         super().__init__()
         self.backbone, self.head, self.maps, self.way = backbone, head, maps, way
         self.register_buffer("support", torch.zeros(images, *feature_shape(backbone, maps)))
@@ -171,9 +189,17 @@ class Fitted(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Each image is judged by itself."""
-        query = embed(self.backbone, images, self.maps)
-        logits: Tensor = self.head(self.support[None], self.labels[None], query[None], self.way)
-        return logits[0]
+        return self.judge(embed(self.backbone, images, self.maps))
+
+    def judge(self, features: Tensor) -> Tensor:
+        """The same from features, [n, d] or [n, r, d]."""
+        return self.head.judge(features[None], self.learned)[0]
+
+    @cached_property
+    def learned(self) -> Any:
+        """What the head learned from the support set, once it was asked for."""
+        with torch.no_grad():
+            return self.head.learn(self.support[None], self.labels[None], self.way)
 
 
 def embed(backbone: Any, images: Tensor, maps: bool) -> Tensor:
@@ -181,6 +207,12 @@ def embed(backbone: Any, images: Tensor, maps: bool) -> Tensor:
     images = laid_out(images)  # the layers follow: each lays its output out as its input is
     features: Tensor = rows(backbone.maps(images)) if maps else backbone(images)
     return features
+
+
+def embedding(backbone: nn.Module, maps: bool) -> Callable[[Tensor], Tensor]:
+    """A function that embeds as `embed` does, images of uint8 too, without a graph, and quicker."""
+    run = embedder(backbone, "maps" if maps else "features")
+    return (lambda images: rows(run(images))) if maps else run
 
 
 def rows(maps: Tensor) -> Tensor:

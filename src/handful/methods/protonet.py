@@ -18,13 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handful.methods.heads import class_means
-from handful.methods.metric import Metric
+from handful.methods.metric import Head, Metric
 from handful.registry import METHODS, part
 
 Distance = Literal["squared", "mean_squared", "cosine"]
 
 
-class Prototypes(nn.Module):
+class Prototypes(Head[Tensor]):
     """Nearest class mean.
 
     distance: `squared` Euclidean, its mean over the d features (`mean_squared`, as in FRN's ProtoNet), or `cosine`
@@ -36,9 +36,12 @@ class Prototypes(nn.Module):
         self.distance = distance
         self.scale = nn.Parameter(torch.tensor(float(scale)), requires_grad=learn_scale)
 
-    def forward(self, support: Tensor, labels: Tensor, query: Tensor, way: int) -> Tensor:
-        """[B, S, d], [B, S], [B, Q, d] -> [B, Q, N]."""
-        means = class_means(support, labels, way)
+    def learn(self, support: Tensor, labels: Tensor, way: int) -> Tensor:
+        """[B, S, d], [B, S] -> c [B, N, d]."""
+        return class_means(support, labels, way)
+
+    def judge(self, query: Tensor, means: Tensor) -> Tensor:
+        """[B, Q, d], c -> [B, Q, N]."""
         if self.distance == "cosine":
             return self.scale * F.normalize(query, dim=-1) @ F.normalize(means, dim=-1).mT
         distances = squared_distances(query, means)

@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handful.methods.heads import class_means
-from handful.methods.metric import Metric
+from handful.methods.metric import Head, Metric
 from handful.registry import METHODS, part
 
 
-class Relation(nn.Module):
+class Relation(Head[Tensor]):
     """g: maps of a class and of a query, joined -> one number."""
 
     def __init__(self, map_shape: tuple[int, int, int], hidden: int, mean_squared: bool) -> None:
@@ -38,11 +38,20 @@ class Relation(nn.Module):
         )
         self.mean_squared = mean_squared
 
-    def forward(self, support: Tensor, labels: Tensor, query: Tensor, way: int) -> Tensor:
-        """Maps [B, S, r, d], [B, S], [B, Q, r, d] -> [B, Q, N]."""
-        tasks, queries, r, d = query.shape
-        means = class_means(support.flatten(2), labels, way).view(tasks, 1, way, r, d)
-        pairs = torch.cat([means.expand(-1, queries, -1, -1, -1), query.unsqueeze(2).expand(-1, -1, way, -1, -1)], -1)
+    def learn(self, support: Tensor, labels: Tensor, way: int) -> Tensor:
+        """Maps [B, S, r, d], [B, S] -> mean maps [B, N, r, d]."""
+        return class_means(support.flatten(2), labels, way).unflatten(2, support.shape[2:])
+
+    def judge(self, query: Tensor, means: Tensor) -> Tensor:
+        """Maps [B, Q, r, d], mean maps -> [B, Q, N]."""
+        (tasks, queries), way = query.shape[:2], means.shape[1]
+        pairs = torch.cat(
+            [
+                means.unsqueeze(1).expand(-1, queries, -1, -1, -1),
+                query.unsqueeze(2).expand(-1, -1, way, -1, -1),
+            ],
+            -1,
+        )
         scores: Tensor = self.compare(pairs.flatten(0, 2).mT.unflatten(2, (self.height, self.width)))
         return scores.view(tasks, queries, way)
 

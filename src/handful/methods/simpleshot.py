@@ -17,14 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handful.methods.heads import class_means, features_of
-from handful.methods.metric import Metric
+from handful.methods.metric import Head, Metric
 from handful.methods.protonet import squared_distances
 from handful.registry import METHODS, part
 
 Transform = Literal["un", "l2n", "cl2n"]
 
 
-class SimpleHead(nn.Module):
+class SimpleHead(Head[Tensor]):
     """Nearest mean of transformed features."""
 
     centre: Tensor
@@ -35,9 +35,12 @@ class SimpleHead(nn.Module):
         if transform == "cl2n":
             self.register_buffer("centre", torch.zeros(features))
 
-    def forward(self, support: Tensor, labels: Tensor, query: Tensor, way: int) -> Tensor:
-        """[B, S, d], [B, S], [B, Q, d] -> [B, Q, N]."""
-        means = class_means(self.transformed(support), labels, way)
+    def learn(self, support: Tensor, labels: Tensor, way: int) -> Tensor:
+        """[B, S, d], [B, S] -> means of the transformed shots [B, N, d]."""
+        return class_means(self.transformed(support), labels, way)
+
+    def judge(self, query: Tensor, means: Tensor) -> Tensor:
+        """[B, Q, d], means -> [B, Q, N]."""
         return -squared_distances(self.transformed(query), means)
 
     def transformed(self, features: Tensor) -> Tensor:

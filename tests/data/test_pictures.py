@@ -1,0 +1,39 @@
+"""Views of a picture, against Pillow's own cropping."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from handful.data.pictures import WHOLE, Picture, View, box_of, decode, decode_views
+
+BICUBIC = Image.Resampling.BICUBIC
+
+
+def picture(width: int, height: int, seed: int = 0) -> tuple[Image.Image, Picture]:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels), Picture("a", "", "", lambda: pixels)
+
+
+@pytest.mark.parametrize("size", [(40, 30), (31, 77), (7, 7), (5, 200)])
+@pytest.mark.parametrize("wanted", [(16, 16), (9, 24), (50, 11)])
+def test_the_whole_is_what_pillow_fits(size: tuple[int, int], wanted: tuple[int, int]) -> None:
+    image, given = picture(*size)
+    found = decode(given, (3, wanted[1], wanted[0]), "x")
+    assert np.array_equal(found.transpose(1, 2, 0), np.asarray(ImageOps.fit(image, wanted, BICUBIC)))
+
+
+def test_views_are_parts_of_the_whole() -> None:
+    """A 40x20 picture for square images: its middle 20x20 counts."""
+    image, given = picture(40, 20)
+    corner, middle, mirrored = View(0.5, 0, 0), View(0.6), View(0.5, 1, 1, mirrored=True)
+    assert box_of(corner, (40, 20), (8, 8)) == (10, 0, 20, 10)
+    assert box_of(middle, (40, 20), (8, 8)) == pytest.approx((14, 4, 26, 16))
+    assert box_of(mirrored, (40, 20), (8, 8)) == (20, 10, 30, 20)
+    found = decode_views(given, (3, 8, 8), "x", [WHOLE, corner, middle, mirrored])
+    assert np.array_equal(found[0], decode(given, (3, 8, 8), "x"))
+    for seen, box in zip(found[1:3], ((10, 0, 20, 10), (14, 4, 26, 16))):
+        assert np.array_equal(seen.transpose(1, 2, 0), np.asarray(image.resize((8, 8), BICUBIC, box)))
+    last = image.resize((8, 8), BICUBIC, (20, 10, 30, 20))
+    assert np.array_equal(found[3].transpose(1, 2, 0), np.asarray(ImageOps.mirror(last)))

@@ -35,7 +35,7 @@ def test_the_whole_way(handful: Command, recipe_file: Path, pictures: Path, tmp_
     table = tmp_path / "table.csv"
     answers = json.loads(ok(handful("predict", model, pictures / "class02", "--json", "--csv", table, "--top", 2)).out)
     assert len(answers) == 8
-    assert set(answers[0]) == {"input", "label", "probabilities"}
+    assert set(answers[0]) == {"input", "label", "probabilities", "likeness"}
     assert len(answers[0]["probabilities"]) == 2
     twice = (pictures / "class02", pictures / "class02" / "0.png")  # a folder, and a picture of it
     told = json.loads(ok(handful("predict", model, *twice, "--json")).out)

@@ -248,28 +248,37 @@ def compare(
 def fit(
     support: Annotated[Path, typer.Argument(help="A folder of class folders, a few pictures in each.")],
     out: Annotated[Path, typer.Option(help="The model folder.")],
-    run: Annotated[Path, typer.Option("--from", help="The meta-trained run to start from.")],
-    inner_steps: Annotated[int | None, typer.Option(min=0)] = None,
+    run: Annotated[
+        Path | None, typer.Option("--from", help="A meta-trained run to start from; without it nothing is trained.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Without a run: a name of `handful list backbones`, or its section of a recipe.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Without a run: ridge, or another that compares features, or its section.")
+    ] = None,
+    open_set: Annotated[
+        bool, typer.Option("--open-set", help="Say 'none of these' of pictures that are like no class.")
+    ] = False,
+    inner_steps: Annotated[int | None, typer.Option(min=0, help="Of the run's inner loop.")] = None,
     data: Annotated[str | None, typer.Option(help="Folder of the run's data, if it has moved.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Adapt a run to a handful of labelled pictures and save the model."""
-    from handful.model import fit as adapt
+    """Learn named classes from a handful of labelled pictures and save the model."""
+    from handful.model import fit as learn
+    from handful.recipe import read_part
     from handful.run import Run
 
-    model = adapt(support, Run.open(run, data), inner_steps)
+    model = learn(
+        support,
+        Run.open(run, data) if run else None,
+        inner_steps,
+        backbone=read_part(backbone) if backbone else None,
+        method=read_part(method) if method else None,
+        open_set=open_set,
+    )
     model.save(out)
-    counts = ", ".join(f"{name} ({count})" for name, count in model.card.support.items())
-    text = f"{out}: {len(model.card.classes)} classes: {counts}"
-    if model.card.accuracy:
-        from handful.wording import measured
-
-        found = model.card.accuracy
-        text += (
-            f"\nSuch models score {measured(found['mean'], found['ci95'])} on {found['tasks']} {found['way']}-way "
-            f"{found['shot']}-shot test tasks of {found['data']} (inductive: each picture judged by itself)."
-        )
-    show(model.card.model_dump(), as_json, text)
+    show(model.card.model_dump(), as_json, f"{out}: {model.card}")
 
 
 @app.command()

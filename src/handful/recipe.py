@@ -221,6 +221,19 @@ def read_data_recipe(text: str) -> DataRecipe:
         raise HandfulError(_sentence(error, DataRecipe)) from error
 
 
+def read_part(text: str) -> dict[str, Any]:
+    """A backbone or a method from its name, or from YAML such as `{name: protonet, distance: cosine}`."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise HandfulError(f"{text!r} is neither a name nor a section in YAML.") from error
+    if isinstance(content, dict) and isinstance(content.get("name"), str):
+        return content
+    if isinstance(content, str):
+        return {"name": content}
+    raise HandfulError(f"{text!r} is neither a name nor a section in YAML with a name.")
+
+
 def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     """A recipe by file name, or by the name of a shipped one (`handful list recipes`)."""
     path = Path(name)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import handful as hf
+from handful.data.pictures import Picture
 from handful.data.store import ImageStore
 from handful.episodes import EpisodeSampler
 from handful.errors import HandfulError
@@ -93,9 +94,10 @@ def test_top(run: Run, support: Path, pictures: Path) -> None:
 def test_ink_on_paper_is_turned_as_the_training_images_were(run: Run, support: Path, pictures: Path) -> None:
     model = hf.fit(support, run=run)
     path = pictures / "class03" / "1.png"
-    plain = model.card.preprocessing(path)
+    picture = Picture("1.png", "", "", path.read_bytes)
+    plain = model.card.preprocessing(picture)
     model.card.preprocessing.invert = True
-    np.testing.assert_array_equal(model.card.preprocessing(path), 255 - plain)
+    np.testing.assert_array_equal(model.card.preprocessing(picture), 255 - plain)
 
 
 def test_another_number_of_classes_is_refused(run: Run, support: Path, pictures: Path) -> None:
@@ -170,3 +172,23 @@ def test_network_is_plain_and_frozen(run: Run, support: Path) -> None:
     network = hf.fit(support, run=run).network
     assert not network.training
     assert not any(p.requires_grad for p in network.parameters())
+
+
+def test_leaving_a_picture_out_is_adapting_without_it(run: Run, pictures: Path) -> None:
+    """Of a run that is adapted by gradients, too."""
+    found = {f"class{i:02}": [pictures / f"class{i:02}" / f"{k}.png" for k in range(2)] for i in (3, 8, 11)}
+    check = fit(found, run).card.check
+    assert check is not None
+    assert (check.pictures, check.folds) == (6, 6)
+    named = {row["picture"]: row["named"] for row in check.worst}
+    for name, (first, second) in found.items():
+        (answer,) = fit({**found, name: [second]}, run).predict([first])
+        assert named[str(first)] == answer.label
+
+
+def test_a_run_brings_its_backbone_and_method_and_knows_no_likeness(run: Run, support: Path, pictures: Path) -> None:
+    with pytest.raises(HandfulError, match="A run has its backbone and its method; leave them out"):
+        fit(support, run, method="ridge")
+    with pytest.raises(HandfulError, match="open_set needs a method that compares features"):
+        fit(support, run, open_set=True)
+    assert fit(support, run).predict([pictures / "class03" / "1.png"])[0].likeness is None

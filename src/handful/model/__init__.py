@@ -1,0 +1,7 @@
+"""From a handful of labelled pictures to a model: fit, check, save, load, predict."""
+
+from handful.model.card import NONE_OF_THESE, Card, Check, Preprocessing
+from handful.model.fitting import fit
+from handful.model.model import Model, Prediction, write_csv
+
+__all__ = ["NONE_OF_THESE", "Card", "Check", "Model", "Prediction", "Preprocessing", "fit", "write_csv"]

@@ -1,0 +1,102 @@
+"""What a person calls a picture: a file, a folder of them, an opened image, an array, a tensor."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from handful.data import list_images
+from handful.data.pictures import Picture
+from handful.errors import HandfulError
+
+Input: TypeAlias = "str | Path | Image.Image | NDArray[Any] | Tensor"
+
+BATCHES_AHEAD = 2
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+
+def pictures(inputs: Sequence[Input]) -> list[Picture]:
+    """Pictures of files and folders of files, each file once, and of images, arrays and tensors, in order.
+
+    Arrays are [H, W] or [H, W, C], tensors [H, W] or [C, H, W], of uint8, or of floats from 0 to 1.
+    """
+    found: dict[Any, Picture] = {}
+    for number, given in enumerate(inputs):
+        if isinstance(given, str | Path):
+            for path in files(Path(given)):
+                found[path] = Picture(str(path), "", "", path.read_bytes)
+        else:
+            name = f"picture {number}"
+            found[number] = Picture(name, "", "", _held(given, name))
+    if not found:
+        raise HandfulError("Nothing to predict: name at least one picture or folder.")
+    return list(found.values())
+
+
+def files(path: Path) -> list[Path]:
+    """The file itself, or the pictures in a folder and below it."""
+    if not path.is_dir():
+        if not path.is_file():
+            raise HandfulError(f"There is no picture {path}.")
+        return [path]
+    found = list_images(path)
+    if not found:
+        raise HandfulError(f"The folder {path} holds no pictures.")
+    return found
+
+
+def batches(items: Sequence[Given], function: Callable[[Given], Made], size: int) -> Iterator[list[Made]]:
+    """What a function makes of the items, `size` at a time, worked out in threads while earlier batches are used."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        waiting: deque[list[Future[Made]]] = deque()
+        try:
+            for start in range(0, len(items), size):
+                waiting.append([pool.submit(function, item) for item in items[start : start + size]])
+                if len(waiting) > BATCHES_AHEAD:
+                    yield [one.result() for one in waiting.popleft()]
+            while waiting:
+                yield [one.result() for one in waiting.popleft()]
+        finally:
+            for one in (one for batch in waiting for one in batch):
+                one.cancel()
+
+
+def _held(given: Any, name: str) -> Callable[[], Any]:
+    """The content of a picture that is in memory."""
+    if isinstance(given, Image.Image):
+        return lambda: given
+    if isinstance(given, Tensor):
+        array = given.detach().cpu().numpy()
+        array = np.moveaxis(array, 0, -1) if array.ndim == 3 else array
+    elif isinstance(given, np.ndarray):
+        array = given
+    else:
+        raise HandfulError(
+            f"{name} is of type {type(given).__name__}; give a path, a PIL image, an array [H, W, C] or a tensor "
+            "[C, H, W]."
+        )
+    array = array[..., None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or not array.size:
+        kind = "tensors are [C, H, W]" if isinstance(given, torch.Tensor) else "arrays are [H, W] or [H, W, C]"
+        raise HandfulError(f"{name} has the shape {list(given.shape)}; {kind}, with 1, 3 or 4 channels.")
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * np.uint8(255)
+    elif array.dtype != np.uint8:
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise HandfulError(
+                f"{name} holds {array.dtype} from {array.min():g} to {array.max():g}; give uint8, or floats in [0, 1]."
+            )
+        array = np.round(array * 255).astype(np.uint8)
+    pixels = np.ascontiguousarray(array)
+    return lambda: pixels

@@ -1,0 +1,98 @@
+"""How good a model is, from its own support: each picture is judged by what the others teach."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ROWS = 256  # compared with the support at a time
+ALONE = 60  # support pictures; of more, a part is left out at a time, since each takes learning anew
+FOLDS = 20
+TEMPERATURES = torch.logspace(-2, 3, 201, dtype=torch.float64)
+
+Judge = Callable[[Tensor, Tensor], Tensor]
+
+
+def folds_of(pictures: int) -> int:
+    """Parts that are left out in turn: each picture alone if they are few."""
+    return pictures if pictures <= ALONE else FOLDS
+
+
+def leave_one_out(judge: Judge, labels: Tensor, way: int) -> tuple[Tensor, Tensor]:
+    """Which pictures can be judged by the others [m], and their logits [m, N].
+
+    judge: indices of the pictures to learn from [s], of those to judge [q] -> logits [q, N]; labels [n].  A picture
+    that is the only one of its class is never left out, and no part that is left out holds all of a class.
+    """
+    counts = torch.bincount(labels, minlength=way)
+    order = labels.argsort(stable=True)
+    part = torch.empty_like(labels)
+    part[order] = torch.arange(len(labels)) % folds_of(len(labels))
+    judged = counts[labels] > 1
+    logits = torch.zeros(len(labels), way)
+    for fold in range(folds_of(len(labels))):
+        out = judged & (part == fold)
+        if out.any():
+            logits[out] = judge((~out).nonzero().squeeze(1), out.nonzero().squeeze(1)).float()
+    which = judged.nonzero().squeeze(1)
+    return which, logits[which]
+
+
+def temperature(logits: Tensor, labels: Tensor) -> float:
+    """The factor on the logits [m, N] that makes the right labels [m] likeliest; 1 if there are none.
+
+    The labels are taken to be right in all but one of m + 2 cases (Laplace), so that it stays finite where no picture
+    was named wrong.
+    """
+    m, way = logits.shape
+    if not m:
+        return 1.0
+    doubt = 1 / (m + 2)
+    scaled = TEMPERATURES[:, None, None] * logits.double()  # [T, m, N]
+    likelihood = scaled.log_softmax(-1)
+    right = likelihood[:, torch.arange(m), labels]
+    others = (likelihood.sum(-1) - right) / max(way - 1, 1)
+    return float(TEMPERATURES[((1 - doubt) * right + doubt * others).mean(1).argmax()])
+
+
+def wilson(right: int, count: int) -> float:
+    """Half the 95 % interval of a share, by Wilson's formula: it holds for few pictures, and for all of them right."""
+    share, z = right / count, 1.96
+    return z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+
+
+def likeness(features: Tensor, support: Tensor) -> Tensor:
+    """The largest cosine of features [n, d] to any of the support's [S, d], as a share from 0 to 1: [n]."""
+    cosines = F.normalize(features, dim=-1) @ F.normalize(support, dim=-1).mT
+    return (1 + cosines.max(-1).values.clamp(-1, 1)) / 2
+
+
+def open_set_threshold(features: Tensor, labels: Tensor) -> float:
+    """The likeness below which a picture is none of the classes, from features of views of the support, [n, V, d].
+
+    Each picture is compared with all others, as a new picture of a known class would be, and with those of other
+    classes alone, as one of an unknown class: the threshold is where most of both are told apart, the least such.
+    Where every class has one picture, there is nothing of the first kind; then it is the median of the second.
+    """
+    directions = F.normalize(features, dim=-1)
+    own: list[Tensor] = []  # the largest cosine of each picture to another of its class, -1 if there is none
+    other: list[Tensor] = []  # to a picture of another class
+    for rows in torch.arange(len(labels)).split(ROWS):
+        cosines = directions[rows, 0] @ directions.flatten(0, 1).mT
+        alike = cosines.unflatten(1, directions.shape[:2]).max(-1).values
+        alike[torch.arange(len(rows)), rows] = -1  # itself
+        same = labels[rows, None] == labels
+        own.append(alike.masked_fill(~same, -1).max(-1).values)
+        other.append(alike.masked_fill(same, -1).max(-1).values)
+    known, unknown = torch.cat(own), torch.cat(other)
+    judged = torch.bincount(labels)[labels] > 1
+    if not judged.any():
+        return float((1 + unknown.median()) / 2)
+    known = torch.maximum(known, unknown)[judged]
+    places = torch.cat([known, unknown]).sort().values
+    told = (known >= places[:, None]).double().mean(1) + (unknown < places[:, None]).double().mean(1)
+    return float((1 + places[told.argmax()]) / 2)

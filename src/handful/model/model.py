@@ -1,0 +1,144 @@
+"""The fitted model: what `fit` makes of a handful of pictures, and `predict` uses.
+
+A model folder holds `model.safetensors` (the adapted network) and `card.json` (`Card`).  Opening one runs no code from
+it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from handful.backbones import BACKBONES, weights_to_follow
+from handful.data.pictures import Picture
+from handful.data.store import new_folder
+from handful.errors import HandfulError
+from handful.files import read_tensors, to_json, write_tensors, write_text
+from handful.methods import METHODS
+from handful.methods.metric import Fitted, embedding
+from handful.model.card import NONE_OF_THESE, Card
+from handful.model.inputs import Input, batches, pictures
+from handful.model.leave_one_out import likeness
+from handful.onnx import Embed
+from handful.registry import build
+
+BATCH = 32
+
+
+@dataclass
+class Prediction:
+    """One picture's answer: the most probable class, and the probabilities of the `top` classes, best first.
+
+    likeness: to the picture of the support that is most like it, from 0 to 1, where the model knows; a model with a
+    threshold says `none of these` below it.
+    """
+
+    input: str
+    label: str
+    probabilities: dict[str, float]
+    likeness: float | None = None
+
+
+class Model:
+    """A network fitted to named classes.  Predictions are inductive: each picture is judged by itself."""
+
+    def __init__(self, network: nn.Module, card: Card) -> None:
+        self.network = network
+        self.card = card
+
+    def predict(self, inputs: Sequence[Input], top: int | None = None) -> list[Prediction]:
+        """Name pictures: files, folders of files, PIL images, arrays [H, W, C], tensors [C, H, W]."""
+        wanted = pictures(inputs)
+        answers: list[Prediction] = []
+        for images in self.images(wanted):
+            probabilities, alike = self.judged(images)
+            for row, like in zip(probabilities, alike if alike is not None else [None] * len(probabilities)):
+                best = row.argsort(descending=True)[: top or len(row)].tolist()
+                named = {self.card.classes[index]: float(row[index]) for index in best}
+                unknown = like is not None and self.card.threshold is not None and like < self.card.threshold
+                label = NONE_OF_THESE if unknown else self.card.classes[best[0]]
+                picture = wanted[len(answers)]
+                answers.append(Prediction(picture.name, label, named, None if like is None else float(like)))
+        return answers
+
+    def images(self, wanted: Sequence[Picture]) -> Iterator[Tensor]:
+        """The pictures as the network takes them, uint8 [n, C, H, W], some at a time; decoded ahead, in threads."""
+        for batch in batches(wanted, lambda picture: self.card.preprocessing(picture)[0], BATCH):
+            yield torch.from_numpy(np.stack(batch))
+
+    def judged(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """uint8 [n, C, H, W] -> probabilities [n, classes], and likeness to the support [n] where it is known."""
+        with torch.no_grad():
+            if isinstance(self.network, Fitted):
+                features = self.embed(images)
+                logits, alike = self.network.judge(features), likeness(pooled(features), pooled(self.network.support))
+            else:
+                logits, alike = self.network(images.float().div(255)), None
+        return (logits.double() * self.card.temperature).softmax(-1).float(), alike
+
+    @cached_property
+    def embed(self) -> Embed:
+        """Images -> features, for a network that judges by them."""
+        assert isinstance(self.network, Fitted)
+        return embedding(self.network.backbone, self.network.maps)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model folder; an older model of that name is replaced once the new one is whole."""
+        folder = Path(folder)
+        if folder.exists() and not (folder / "card.json").exists():
+            raise HandfulError(f"{folder} exists and is not a model folder; choose another name.")
+        with new_folder(folder) as work:
+            write_tensors(work / "model.safetensors", self.network.state_dict())
+            write_text(work / "card.json", to_json(self.card.model_dump()))
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path, backbone: nn.Module | None = None) -> Model:
+        """Open a model folder; `backbone` is the module, if it is none that a card can name."""
+        folder = Path(folder)
+        try:
+            card = Card(**json.loads((folder / "card.json").read_text(encoding="utf-8")))
+        except FileNotFoundError as error:
+            raise HandfulError(f"{folder} is not a model folder (no card.json); `handful fit` makes one.") from error
+        except (ValueError, TypeError, ValidationError) as error:
+            raise HandfulError(f"{folder / 'card.json'} is damaged: {str(error).splitlines()[0]}.") from error
+        shape = card.preprocessing
+        if backbone is None:
+            input_shape = (shape.channels, shape.height, shape.width)
+            with weights_to_follow():
+                backbone = build("backbone", BACKBONES, card.backbone, input_shape=input_shape)
+        method = build("method", METHODS, card.method, backbone=backbone)
+        network = method.unfitted([card.support[name] * card.views for name in card.classes])
+        tensors, _ = read_tensors(folder / "model.safetensors")
+        try:
+            network.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise HandfulError(
+                f"{folder / 'model.safetensors'} does not fit its card.json: {str(error).splitlines()[-1].strip()}"
+            ) from error
+        return cls(network.eval().requires_grad_(False), card)
+
+
+def pooled(features: Tensor) -> Tensor:
+    """One vector an image: [n, d] as it is, of maps [n, r, d] the mean over positions."""
+    return features if features.dim() == 2 else features.mean(1)
+
+
+def write_csv(path: Path, answers: Sequence[Prediction], classes: Sequence[str]) -> None:
+    """A table of predictions: input, label, and the probability of each class."""
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerow(["input", "label", *classes])
+    for answer in answers:
+        writer.writerow([answer.input, answer.label, *(answer.probabilities[name] for name in classes)])
+    write_text(path, table.getvalue())

@@ -1,0 +1,158 @@
+"""fit without a run: nothing is trained, and the support says how good the model is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import handful as hf
+from handful.errors import HandfulError
+from handful.methods.ridge import RidgeHead
+from handful.model import NONE_OF_THESE, Model, fit
+from handful.model import fitting as rooms
+from tests.conftest import Command, ok, refused
+
+CLASSES = ("class03", "class08", "class11")
+
+
+def backbone() -> Any:
+    torch.manual_seed(0)
+    return hf.backbones.conv4(channels=8, downsample="stride", pooling="mean", input_shape=(1, 16, 16)).eval()
+
+
+def some(pictures: Path, *counts: int) -> dict[str, list[Path]]:
+    return {name: [pictures / name / f"{i}.png" for i in range(count)] for name, count in zip(CLASSES, counts)}
+
+
+@pytest.mark.parametrize("method", ["ridge", "protonet", "simpleshot", "matching", "frn", "baseline"])
+def test_fit_predict_save_load(pictures: Path, tmp_path: Path, method: str) -> None:
+    """Unbalanced supports, one of a single picture; seven views of each."""
+    model = fit(some(pictures, 3, 1, 2), backbone=backbone(), method=method)
+    rest = [pictures / name / f"{i}.png" for name in CLASSES for i in range(4, 8)]
+    answers = model.predict(rest)
+    right = [Path(answer.input).parent.name == answer.label for answer in answers]
+    if method in ("ridge", "protonet", "simpleshot"):  # the others need better features than random ones
+        assert np.mean(right) > 0.6
+    assert all(0 < (answer.likeness or 0) <= 1 for answer in answers)
+    assert model.card.views == len(rooms.VIEWS) == 7
+    assert model.card.support == dict(zip(CLASSES, (3, 1, 2)))
+    check = model.card.check
+    assert check is not None
+    assert (check.pictures, check.folds) == (5, 6)
+    assert set(check.floors) == {"chance", "pixel class mean"}
+    opened = Model.load(model.save(tmp_path / "model"))
+    assert opened.card == model.card
+    assert opened.predict(rest) == answers
+
+
+def test_leaving_a_picture_out_is_fitting_without_it(pictures: Path) -> None:
+    found = some(pictures, 3, 2, 3)
+    check = fit(found, backbone=backbone()).card.check
+    assert check is not None
+    told = {(Path(row["picture"]).parent.name, Path(row["picture"]).name): row for row in check.worst}
+    right = 0
+    for name, paths in found.items():
+        for path in paths:
+            others = {other: [p for p in own if p != path] for other, own in found.items()}
+            (answer,) = fit(others, backbone=backbone()).predict([path])
+            assert told[path.parent.name, path.name]["named"] == answer.label
+            right += answer.label == name
+    assert check.accuracy == right / 8
+    assert [row["probability"] for row in check.worst] == sorted(row["probability"] for row in check.worst)
+
+
+def test_probabilities_have_the_temperature_of_the_card(pictures: Path) -> None:
+    model = fit(some(pictures, 3, 3, 3), backbone=backbone())
+    images = torch.from_numpy(np.array(Image.open(pictures / "class03" / "5.png"))).view(1, 1, 16, 16)
+    with torch.no_grad():
+        logits = model.network(images.float() / 255)
+    assert model.card.temperature != 1
+    expected = (model.card.temperature * logits.double()).softmax(-1)[0]
+    (answer,) = model.predict([pictures / "class03" / "5.png"])
+    assert [answer.probabilities[name] for name in CLASSES] == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_one_picture_of_each_class(pictures: Path) -> None:
+    card = fit(some(pictures, 1, 1, 1), backbone=backbone()).card
+    assert card.check is None
+    assert card.temperature == 1
+    assert "none can be left out" in str(card)
+
+
+def test_one_class_alone(pictures: Path) -> None:
+    model = fit({"class03": [pictures / "class03" / "0.png", pictures / "class03" / "1.png"]}, backbone=backbone())
+    assert model.predict([pictures / "class08" / "0.png"])[0].label == "class03"
+
+
+def test_more_pictures_have_one_view(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms, "FEW", 5)
+    assert fit(some(pictures, 2, 2, 1), backbone=backbone()).card.views == 7
+    model = fit(some(pictures, 2, 2, 2), backbone=backbone())
+    assert model.card.views == 1
+    network: Any = model.network
+    assert len(network.support) == 6
+
+
+def test_open_set(pictures: Path, tmp_path: Path) -> None:
+    """What is like no class is none of these; most of what is of a class is not."""
+    model = fit(some(pictures, 4, 4, 4), backbone=backbone(), open_set=True)
+    assert 0 < (model.card.threshold or 0) < 1
+    rest = [pictures / name / f"{i}.png" for name in CLASSES for i in range(4, 8)]
+    kept = [answer.label != NONE_OF_THESE for answer in model.predict(rest)]
+    assert np.mean(kept) > 0.5
+    answers = model.predict([np.zeros((16, 16), np.uint8), *rest])
+    for answer in answers:
+        assert (answer.label == NONE_OF_THESE) == (answer.likeness < model.card.threshold)  # type: ignore[operator]
+    assert model.card.threshold == Model.load(model.save(tmp_path / "m")).card.threshold
+
+
+def test_what_cannot_be_fitted_is_refused(pictures: Path) -> None:
+    with pytest.raises(HandfulError, match="maml adapts a meta-trained network; train one first and name its run"):
+        fit(some(pictures, 1, 1, 1), backbone=backbone(), method="maml")
+    with pytest.raises(HandfulError, match="did you mean 'ridge'"):
+        fit(some(pictures, 1, 1, 1), backbone=backbone(), method="rigde")
+    with pytest.raises(HandfulError, match="did you mean 'conv4'"):
+        fit(some(pictures, 1, 1, 1), backbone="conv5")
+
+
+def test_ridge_is_ridge_regression_on_unit_length_features() -> None:
+    """Against the normal equations with the bias as one more feature, and classes that count alike."""
+    generator = torch.Generator().manual_seed(0)
+    support, query = (torch.randn(1, n, 7, generator=generator).double() for n in (6, 4))
+    labels = torch.tensor([[0, 1, 2, 2, 0, 2]])
+    head = RidgeHead(penalty=0.05, scale=10.0, unit_length=True, balanced=True).double()
+    x, q = (torch.cat([f[0] / f[0].norm(dim=1, keepdim=True), torch.ones(len(f[0]), 1)], 1) for f in (support, query))
+    y = torch.eye(3).double()[labels[0]]
+    share = torch.diag(torch.tensor([1.0, 2.0, 2 / 3, 2 / 3, 1.0, 2 / 3]).double())  # 6 / (3 of the class)
+    weights = torch.linalg.solve(x.T @ share @ x + 6 * 0.05 * torch.eye(8), x.T @ share @ y)
+    assert torch.allclose(head(support, labels, query, 3)[0], 10 * q @ weights, atol=1e-6)
+    assert torch.allclose(head(5 * support, labels, query / 3, 3), head(support, labels, query, 3), atol=1e-6)
+
+
+def test_the_command(handful: Command, pictures: Path, tmp_path: Path) -> None:
+    for name, count in zip(CLASSES, (3, 2, 1)):
+        (tmp_path / "support" / name).mkdir(parents=True)
+        for index in range(count):
+            shutil.copy(pictures / name / f"{index}.png", tmp_path / "support" / name)
+    small = ("--backbone", "{name: conv4, channels: 4, downsample: stride, pooling: mean}")
+    fitted = ok(handful("fit", tmp_path / "support", "--out", tmp_path / "m", *small, "--open-set")).out
+    assert "3 classes: class03 (3), class08 (2), class11 (1)" in fitted
+    assert "By ridge on conv4; no training, 7 views of each picture." in fitted
+    assert "95 % over 5 pictures; floors: chance 33.3 %, pixel class mean" in fitted
+    assert "is none of these" in fitted
+    told = json.loads(ok(handful("predict", tmp_path / "m", pictures / "class03", "--json")).out)
+    assert {"input", "label", "probabilities", "likeness"} == set(told[0])
+    ways = ("--method", "{name: protonet, distance: cosine}")
+    card = json.loads(ok(handful("fit", tmp_path / "support", "--out", tmp_path / "m", *small, *ways, "--json")).out)
+    assert (card["method"]["distance"], card["recipe"], card["threshold"]) == ("cosine", None, None)
+    refused(handful("fit", tmp_path / "support", "--out", tmp_path / "m", "--backbone", "3"), "'3' is neither a name")
+    refused(
+        handful("fit", tmp_path / "support", "--out", tmp_path / "m", *small, "--method", "{a: b}"), "neither a name"
+    )

@@ -42,7 +42,7 @@ def test_the_whole_way(handful: Command, recipe_file: Path, pictures: Path, tmp_
     assert [len(answer["probabilities"]) for answer in told] == [3] * 8  # each picture once, with all classes
     (support / "class01" / "a.txt.png").write_text("no picture", encoding="utf-8")
     bad = handful("fit", support, "--from", run, "--out", model)
-    refused(bad, "class01/a.txt.png is no readable picture (of no known format", "); mend it or remove it.")
+    refused(bad, "class01/a.txt.png is no readable picture (of no known format", "); mend it or leave it out.")
     assert "0x" not in bad.err
     with table.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

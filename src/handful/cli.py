@@ -294,10 +294,10 @@ def predict(
     """Name pictures: label and probabilities."""
     from dataclasses import asdict
 
-    from handful.model import Model, write_csv
+    from handful.model import Model, files, write_csv
 
     opened = Model.load(model)
-    answers = opened.predict(inputs)
+    answers = opened.predict(list(dict.fromkeys(path for given in inputs for path in files(given))))
     if csv:
         write_csv(csv, answers, opened.card.classes)
     named = top or (len(opened.card.classes) if as_json else 3)

@@ -118,6 +118,10 @@ def test_what_cannot_be_fitted_is_refused(pictures: Path) -> None:
         fit(some(pictures, 1, 1, 1), backbone=backbone(), method="maml")
     with pytest.raises(HandfulError, match="did you mean 'ridge'"):
         fit(some(pictures, 1, 1, 1), backbone=backbone(), method="rigde")
+    with pytest.raises(HandfulError, match="The class 'b' has no picture to learn from"):
+        fit({"a": [pictures / "class03" / "0.png"], "b": []})
+    with pytest.raises(HandfulError, match="There are no classes to learn"):
+        fit({})
     with pytest.raises(HandfulError, match="did you mean 'conv4'"):
         fit(some(pictures, 1, 1, 1), backbone="conv5")
 

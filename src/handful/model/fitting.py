@@ -81,15 +81,24 @@ def fit(
     Raises HandfulError: no or unreadable pictures; a run whose head has another number of ways; open_set where the
     model cannot tell.
     """
+    if run is None:
+        found = found_in(support)
+        return fitted(found, from_backbone(backbone, method, sum(map(len, found.values()))), open_set)
+    if backbone is not None or method is not None:
+        raise HandfulError("A run has its backbone and its method; leave them out, or leave out the run.")
+    start = from_run(run, inner_steps)
+    return fitted(found_in(support), start, open_set)
+
+
+def found_in(support: Support) -> dict[str, list[Picture]]:
+    """Class name -> its pictures; at least one of each, and one class."""
     folders = support if isinstance(support, Mapping) else class_folders(Path(support))
-    found = {name: pictures(given) for name, given in folders.items()}
-    if run is not None:
-        if backbone is not None or method is not None:
-            raise HandfulError("A run has its backbone and its method; leave them out, or leave out the run.")
-        start = from_run(run, inner_steps)
-    else:
-        start = from_backbone(backbone, method, sum(map(len, found.values())))
-    return fitted(found, start, open_set)
+    found = {str(name): pictures(given) for name, given in folders.items()}
+    if empty := [name for name, given in found.items() if not given]:
+        raise HandfulError(f"The class {empty[0]!r} has no picture to learn from; give it one, or leave it out.")
+    if not found:
+        raise HandfulError("There are no classes to learn; give at least one, with a picture.")
+    return found
 
 
 def from_run(run: Run, inner_steps: int | None = None) -> Start:

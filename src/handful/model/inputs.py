@@ -27,21 +27,18 @@ Made = TypeVar("Made")
 
 
 def pictures(inputs: Sequence[Input]) -> list[Picture]:
-    """Pictures of files and folders of files, each file once, and of images, arrays and tensors, in order.
+    """Pictures of files and folders of files, and of images, arrays and tensors, in order.
 
     Arrays are [H, W] or [H, W, C], tensors [H, W] or [C, H, W], of uint8, or of floats from 0 to 1.
     """
-    found: dict[Any, Picture] = {}
+    found: list[Picture] = []
     for number, given in enumerate(inputs):
         if isinstance(given, str | Path):
-            for path in files(Path(given)):
-                found[path] = Picture(str(path), "", "", path.read_bytes)
+            found += [Picture(str(path), "", "", path.read_bytes) for path in files(Path(given))]
         else:
             name = f"picture {number}"
-            found[number] = Picture(name, "", "", _held(given, name))
-    if not found:
-        raise HandfulError("Nothing to predict: name at least one picture or folder.")
-    return list(found.values())
+            found.append(Picture(name, "", "", _held(given, name)))
+    return found
 
 
 def files(path: Path) -> list[Path]:

@@ -59,6 +59,8 @@ class Model:
     def predict(self, inputs: Sequence[Input], top: int | None = None) -> list[Prediction]:
         """Name pictures: files, folders of files, PIL images, arrays [H, W, C], tensors [C, H, W]."""
         wanted = pictures(inputs)
+        if not wanted:
+            raise HandfulError("Nothing to predict: name at least one picture or folder.")
         answers: list[Prediction] = []
         for images in self.images(wanted):
             probabilities, alike = self.judged(images)

@@ -266,9 +266,13 @@ def fit(
 ) -> None:
     """Learn named classes from a handful of labelled pictures and save the model."""
     from handful.model import fit as learn
+    from handful.model import refuse_other_folder
     from handful.recipe import read_part
     from handful.run import Run
 
+    refuse_other_folder(out)  # before the work, not after it
+    if run is None and (data is not None or inner_steps is not None):
+        raise HandfulError("--data and --inner-steps are about a run; name one by --from, or leave them out.")
     model = learn(
         support,
         Run.open(run, data) if run else None,
@@ -303,9 +307,7 @@ def predict(
     named = top or (len(opened.card.classes) if as_json else 3)
     for answer in answers:
         answer.probabilities = dict(list(answer.probabilities.items())[:named])
-    lines = [
-        f"{a.input}: " + ", ".join(f"{name} {100 * p:.1f} %" for name, p in a.probabilities.items()) for a in answers
-    ]
+    lines = [str(answer) for answer in answers]
     show([asdict(answer) for answer in answers], as_json, "\n".join(lines))
 
 

@@ -57,7 +57,7 @@ class TorchEmbedder:
 
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 or float [n, C, H, W] -> [n, out_features] or [n, *map_shape]."""
-        device = next(self.backbone.parameters()).device
+        device = next((p.device for p in self.backbone.parameters()), torch.device("cpu"))
         batches = images.split(BATCH if device.type == "cpu" else GPU_BATCH)
         with torch.no_grad(), evaluating(self.backbone):
             return torch.cat([self.embed(batch.to(device)) for batch in batches])

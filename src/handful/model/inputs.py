@@ -26,19 +26,28 @@ Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 
-def pictures(inputs: Sequence[Input]) -> list[Picture]:
-    """Pictures of files and folders of files, and of images, arrays and tensors, in order.
+def pictures(inputs: Input | Sequence[Input]) -> list[Picture]:
+    """Pictures of files and folders of files, and of images, arrays and tensors, in order; one may stand alone.
 
     Arrays are [H, W] or [H, W, C], tensors [H, W] or [C, H, W], of uint8, or of floats from 0 to 1.
     """
     found: list[Picture] = []
-    for number, given in enumerate(inputs):
+    for number, given in enumerate(listed(inputs)):
         if isinstance(given, str | Path):
             found += [Picture(str(path), "", "", path.read_bytes) for path in files(Path(given))]
         else:
             name = f"picture {number}"
             found.append(Picture(name, "", "", _held(given, name)))
     return found
+
+
+def listed(inputs: Any) -> Sequence[Input]:
+    """One picture as a list of one: a path, an image, or an array of fewer than four dimensions that holds numbers."""
+    if isinstance(inputs, np.ndarray):
+        alone = inputs.ndim < 4 and inputs.dtype.kind in "biuf"
+    else:
+        alone = isinstance(inputs, str | Path | Image.Image) or (isinstance(inputs, Tensor) and inputs.dim() < 4)
+    return [inputs] if alone else inputs
 
 
 def files(path: Path) -> list[Path]:

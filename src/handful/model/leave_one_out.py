@@ -52,17 +52,21 @@ def temperature(logits: Tensor, labels: Tensor) -> float:
     if not m:
         return 1.0
     doubt = 1 / (m + 2)
-    scaled = TEMPERATURES[:, None, None] * logits.double()  # [T, m, N]
-    likelihood = scaled.log_softmax(-1)
-    right = likelihood[:, torch.arange(m), labels]
-    others = (likelihood.sum(-1) - right) / max(way - 1, 1)
-    return float(TEMPERATURES[((1 - doubt) * right + doubt * others).mean(1).argmax()])
+
+    def likelihood(factor: float) -> float:
+        of_all = (factor * logits).log_softmax(-1)
+        right = of_all.gather(1, labels[:, None]).squeeze(1)
+        others = (of_all.sum(-1) - right) / max(way - 1, 1)
+        return float(((1 - doubt) * right + doubt * others).double().mean())
+
+    return max(TEMPERATURES.tolist(), key=likelihood)  # one at a time: of many pictures the logits are large
 
 
-def wilson(right: int, count: int) -> float:
-    """Half the 95 % interval of a share, by Wilson's formula: it holds for few pictures, and for all of them right."""
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """The ends of the 95 % interval of a share, by Wilson's formula: it holds for few pictures, and for all right."""
     share, z = right / count, 1.96
-    return z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    middle, width = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    return max((middle - width) / (1 + z * z / count), 0.0), min((middle + width) / (1 + z * z / count), 1.0)
 
 
 def likeness(features: Tensor, support: Tensor) -> Tensor:
@@ -94,5 +98,6 @@ def open_set_threshold(features: Tensor, labels: Tensor) -> float:
         return float((1 + unknown.median()) / 2)
     known = torch.maximum(known, unknown)[judged]
     places = torch.cat([known, unknown]).sort().values
-    told = (known >= places[:, None]).double().mean(1) + (unknown < places[:, None]).double().mean(1)
+    lost, refused = (torch.searchsorted(kind.sort().values, places) / len(kind) for kind in (known, unknown))
+    told = refused.double() - lost  # shares below each place
     return float((1 + places[told.argmax()]) / 2)

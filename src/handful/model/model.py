@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +49,12 @@ class Prediction:
     probabilities: dict[str, float]
     likeness: float | None = None
 
+    def __str__(self) -> str:
+        named = ", ".join(f"{name} {100 * share:.1f} %" for name, share in self.probabilities.items())
+        if self.label in self.probabilities:
+            return f"{self.input}: {named}"
+        return f"{self.input}: {self.label} (likeness {self.likeness:.3f}; nearest: {named})"
+
 
 class Model:
     """A network fitted to named classes.  Predictions are inductive: each picture is judged by itself."""
@@ -56,7 +63,7 @@ class Model:
         self.network = network
         self.card = card
 
-    def predict(self, inputs: Sequence[Input], top: int | None = None) -> list[Prediction]:
+    def predict(self, inputs: Input | Sequence[Input], top: int | None = None) -> list[Prediction]:
         """Name pictures: files, folders of files, PIL images, arrays [H, W, C], tensors [C, H, W]."""
         wanted = pictures(inputs)
         if not wanted:
@@ -83,7 +90,8 @@ class Model:
         with torch.no_grad():
             if isinstance(self.network, Fitted):
                 features = self.embed(images)
-                logits, alike = self.network.judge(features), likeness(pooled(features), pooled(self.network.support))
+                logits = self.network.head.judge(features[None], self.learned)[0]
+                alike = likeness(pooled(features), pooled(self.network.support))
             else:
                 logits, alike = self.network(images.float().div(255)), None
         return (logits.double() * self.card.temperature).softmax(-1).float(), alike
@@ -94,11 +102,17 @@ class Model:
         assert isinstance(self.network, Fitted)
         return embedding(self.network.backbone, self.network.maps)
 
+    @cached_property
+    def learned(self) -> Any:
+        """What the head of such a network learned from the support."""
+        assert isinstance(self.network, Fitted)
+        with torch.no_grad():
+            return self.network.learn()
+
     def save(self, folder: str | Path) -> Path:
         """Write the model folder; an older model of that name is replaced once the new one is whole."""
         folder = Path(folder)
-        if folder.exists() and not (folder / "card.json").exists():
-            raise HandfulError(f"{folder} exists and is not a model folder; choose another name.")
+        refuse_other_folder(folder)
         with new_folder(folder) as work:
             write_tensors(work / "model.safetensors", self.network.state_dict())
             write_text(work / "card.json", to_json(self.card.model_dump()))
@@ -114,6 +128,13 @@ class Model:
             raise HandfulError(f"{folder} is not a model folder (no card.json); `handful fit` makes one.") from error
         except (ValueError, TypeError, ValidationError) as error:
             raise HandfulError(f"{folder / 'card.json'} is damaged: {str(error).splitlines()[0]}.") from error
+        tensors, _ = read_tensors(folder / "model.safetensors")
+        images = card.views * sum(card.support.values())
+        if "labels" in tensors and len(tensors["labels"]) != images:  # before anything of that size is made
+            raise HandfulError(
+                f"{folder / 'model.safetensors'} does not fit its card.json: it holds {len(tensors['labels'])} images, "
+                f"and the card says {images}."
+            )
         shape = card.preprocessing
         if backbone is None:
             input_shape = (shape.channels, shape.height, shape.width)
@@ -121,7 +142,6 @@ class Model:
                 backbone = build("backbone", BACKBONES, card.backbone, input_shape=input_shape)
         method = build("method", METHODS, card.method, backbone=backbone)
         network = method.unfitted([card.support[name] * card.views for name in card.classes])
-        tensors, _ = read_tensors(folder / "model.safetensors")
         try:
             network.load_state_dict(tensors)
         except RuntimeError as error:
@@ -129,6 +149,12 @@ class Model:
                 f"{folder / 'model.safetensors'} does not fit its card.json: {str(error).splitlines()[-1].strip()}"
             ) from error
         return cls(network.eval().requires_grad_(False), card)
+
+
+def refuse_other_folder(folder: Path) -> None:
+    """Refuse to write a model where something else lies."""
+    if folder.exists() and not (folder / "card.json").exists():
+        raise HandfulError(f"{folder} exists and is not a model folder; choose another name.")
 
 
 def pooled(features: Tensor) -> Tensor:

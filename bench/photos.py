@@ -54,11 +54,17 @@ def main() -> None:
     found = chosen(class_folders(options.folder), options.only, options.images)
     pictures = [Picture(str(path), "", name, path.read_bytes) for name, paths in found.items() for path in paths]
     features = {pooling: embedded(spec, pictures) for pooling, spec in (("centre", BACKBONE), ("mean", MEAN))}
+    network = from_backbone(BACKBONE, None, images=1).method.backbone  # heads ask it for the length of its features
     rows = []
     for shot in options.shots:
         support, query = tasks(found, options.way, shot, options.query, options.tasks)
         scores = {
-            name: scored(method, features[backbone["pooling"]][0], views, support, query)
+            name: accuracy(
+                build("method", METHODS, method, backbone=network).head,
+                features[backbone["pooling"]][0][:, [CLOSER.index(view) for view in views]],
+                support,
+                query,
+            )
             for name, (backbone, method, views) in ROWS.items()
         }
         small = features["mean"][1]
@@ -116,18 +122,6 @@ def tasks(
         ]
     )
     return picked[..., :shot], picked[..., shot:]
-
-
-def scored(
-    method: dict[str, Any],
-    features: Tensor,
-    views: tuple[View, ...],
-    support: NDArray[np.int64],
-    query: NDArray[np.int64],
-) -> NDArray[np.float64]:
-    """Accuracy of each task, by some of the views."""
-    head = build("method", METHODS, method, backbone=from_backbone(BACKBONE, None, images=1).method.backbone).head
-    return accuracy(head, features[:, [CLOSER.index(view) for view in views]], support, query)
 
 
 def accuracy(head: Any, features: Tensor, support: NDArray[np.int64], query: NDArray[np.int64]) -> NDArray[np.float64]:

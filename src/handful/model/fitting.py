@@ -37,7 +37,7 @@ METHOD: dict[str, Any] = {"name": "ridge"}
 SIDE = 224
 CORNERS = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.5, 0.5))
 VIEWS = (WHOLE, View(mirrored=True), *(View(0.8, x, y) for x, y in CORNERS))  # bench/photos.py
-FEW = 500  # pictures; of more, views would add less than they cost
+FEW = 500  # pictures; of more only the whole is embedded, for the time it takes
 WORST = 10
 PIXELS = 32  # of a side, for the floor
 REPORTED = (

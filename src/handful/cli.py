@@ -260,6 +260,10 @@ def fit(
     open_set: Annotated[
         bool, typer.Option("--open-set", help="Say 'none of these' of pictures that are like no class.")
     ] = False,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Leave pictures out in turn, to see how good the model is.")
+    ] = True,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read.")] = False,
     inner_steps: Annotated[int | None, typer.Option(min=0, help="Of the run's inner loop.")] = None,
     data: Annotated[str | None, typer.Option(help="Folder of the run's data, if it has moved.")] = None,
     as_json: Json = False,
@@ -280,6 +284,8 @@ def fit(
         backbone=read_part(backbone) if backbone else None,
         method=read_part(method) if method else None,
         open_set=open_set,
+        check=check,
+        skip_bad=skip_bad,
     )
     model.save(out)
     show(model.card.model_dump(), as_json, f"{out}: {model.card}")
@@ -293,22 +299,24 @@ def predict(
         int | None, typer.Option(min=1, help="How many classes to name: 3 on the screen, all with --json.")
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Also write a table: input, label, a column a class.")] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on where a picture cannot be read; its answer says why.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Name pictures: label and probabilities."""
-    from dataclasses import asdict
-
     from handful.model import Model, files, write_csv
 
     opened = Model.load(model)
-    answers = opened.predict(list(dict.fromkeys(path for given in inputs for path in files(given))))
+    paths = list(dict.fromkeys(path for given in inputs for path in files(given)))
+    answers = opened.predict(paths, skip_bad=skip_bad)
     if csv:
         write_csv(csv, answers, opened.card.classes)
     named = top or (len(opened.card.classes) if as_json else 3)
     for answer in answers:
         answer.probabilities = dict(list(answer.probabilities.items())[:named])
     lines = [str(answer) for answer in answers]
-    show([asdict(answer) for answer in answers], as_json, "\n".join(lines))
+    show([answer.as_dict() for answer in answers], as_json, "\n".join(lines))
 
 
 @app.command()

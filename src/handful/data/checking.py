@@ -63,7 +63,8 @@ class Report:
     classes, empty where no split is laid down; unreadable: images that cannot be decoded; empty: class
     folders without an image; duplicates: groups of identical pictures, those across splits first, then
     those across classes, then those within a class; problems: a sentence for everything that is wrong,
-    duplicates across splits and classes first.  Duplicates within a class are no problem, only told.
+    duplicates across splits and classes first; notes: what is no problem and good to know, such as what these classes
+    are enough for.  Duplicates within a class are no problem, only told.
     """
 
     path: str
@@ -76,6 +77,7 @@ class Report:
     empty: list[str] = field(default_factory=list)
     duplicates: list[Identical] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -94,7 +96,7 @@ class Report:
         lines = [f"- {line}" for line in told[:SHOWN]]
         more = len(told) - SHOWN
         rest = [f"- and {more} more"] if more > 0 else []
-        return "\n".join([found, *(f"classes of the splits: {line}" for line in splits), *lines, *rest])
+        return "\n".join([found, *(f"classes of the splits: {line}" for line in splits), *lines, *rest, *self.notes])
 
 
 def check(path: str | Path) -> Report:
@@ -110,6 +112,7 @@ def check(path: str | Path) -> Report:
         return report
     report.kind, report.empty = survey.kind, survey.empty
     report.problems += survey.problems
+    report.notes += survey.notes
     sizes = Counter((picture.split, picture.label) for picture in survey.pictures)
     counts = np.array([*sizes.values()] or [0])
     report.classes, report.images = len(sizes), len(survey.pictures)

@@ -57,7 +57,7 @@ class Survey:
 
     kind: what it is; problems: a sentence for everything that is wrong with it, as far as that shows without
     decoding a picture; empty: classes without a picture, of which `problems` tells too; mend: the way out
-    for a picture that cannot be decoded.
+    for a picture that cannot be decoded; notes: sentences for what is no problem and good to know.
     """
 
     kind: str
@@ -65,6 +65,7 @@ class Survey:
     problems: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     mend: str = "mend it or remove it"
+    notes: list[str] = field(default_factory=list)
 
 
 def contents(survey: Survey, image_size: int, classes: int | None = None, **info: Any) -> Contents:

@@ -1,7 +1,7 @@
 """From a handful of labelled pictures to a model: fit, check, save, load, predict."""
 
 from handful.model.card import NONE_OF_THESE, Card, Check, Preprocessing
-from handful.model.fitting import fit
+from handful.model.fitting import add, fit
 from handful.model.inputs import files
 from handful.model.model import Model, Prediction, refuse_other_folder, write_csv
 
@@ -12,6 +12,7 @@ __all__ = [
     "Model",
     "Prediction",
     "Preprocessing",
+    "add",
     "files",
     "fit",
     "refuse_other_folder",

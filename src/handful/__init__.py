@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from handful import backbones, data, methods, problems
     from handful.errors import HandfulError
     from handful.evaluation import evaluate
-    from handful.model import FewShotClassifier, Model, fit
+    from handful.model import Model, fit
+    from handful.model.classifier import FewShotClassifier
     from handful.run import Run
     from handful.training import train
 

@@ -389,14 +389,21 @@ def data_list(as_json: Json = False) -> None:
 @data_app.command("check")
 def data_check(
     folder: Annotated[Path, typer.Argument(help="A folder: archives, class folders, or a store.")],
+    sheet: Annotated[
+        Path | None, typer.Option(help="Also draw the first pictures of each class, as a PNG file.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """What is in a folder, and what is wrong with it."""
     from dataclasses import asdict
 
-    from handful.data import check
+    from handful.data import check, samples
 
     found = check(folder)
+    if sheet is not None:
+        from handful.report import class_sheet, save
+
+        save(class_sheet(*samples(folder)), sheet)
     show(asdict(found), as_json, str(found))
     if found.problems:
         raise typer.Exit(2)

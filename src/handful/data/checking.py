@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from handful.data.folders import SUFFIXES
 from handful.data.library import READERS
-from handful.data.pictures import Picture, Survey, opened, plain, unreadable
+from handful.data.pictures import Picture, Survey, decode, opened, plain, unreadable
 from handful.data.store import ImageStore, open_store
 from handful.errors import HandfulError
 
 SHOWN = 20  # problems that are printed; all of them are in the report
 NAMED = 6  # pictures of a group that a sentence names
+THUMBNAIL, ACROSS, DOWN = (3, 96, 96), 8, 40  # of the sheet: a picture, pictures of a class, classes
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,28 @@ def check(path: str | Path) -> Report:
     report.splits = dict(Counter(part for part, _ in sizes if part))
     look_at(survey, report)
     return report
+
+
+def samples(path: str | Path) -> tuple[dict[str, list[NDArray[np.uint8] | None]], dict[str, int]]:
+    """The first pictures of the first classes of a folder, uint8 [3, 96, 96], None where one cannot be read.
+
+    And how many pictures each class has.  Raises HandfulError if there are none.
+    """
+    survey = survey_of(Path(path))
+    if survey is None or not survey.pictures:
+        raise HandfulError(f"There are no pictures in {path} to draw.")
+    classes: dict[str, list[Picture]] = defaultdict(list)
+    for picture in survey.pictures:
+        classes["/".join(filter(None, [picture.split, picture.label]))].append(picture)
+
+    def drawn(picture: Picture) -> NDArray[np.uint8] | None:
+        try:
+            return decode(picture, THUMBNAIL, survey.mend)
+        except HandfulError:
+            return None
+
+    found = {name: [drawn(picture) for picture in own[:ACROSS]] for name, own in list(classes.items())[:DOWN]}
+    return found, {name: len(own) for name, own in classes.items()}
 
 
 def survey_of(source: Path) -> Survey | None:

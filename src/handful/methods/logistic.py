@@ -15,8 +15,6 @@ import warnings
 
 import torch
 import torch.nn.functional as F
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from handful.errors import HandfulError
@@ -47,6 +45,9 @@ class LogisticHead(Head[Tensor]):
 
     def solved(self, x: Tensor, y: Tensor, way: int) -> Tensor:
         """Of one task: [S, e], [S] -> [N, e + 1]."""
+        from sklearn.exceptions import ConvergenceWarning  # here: it takes a second to import
+        from sklearn.linear_model import LogisticRegression
+
         if way == 1:  # there is nothing to tell apart
             return x.new_zeros(1, x.shape[1] + 1)
         strength = self.strength * (2 if way == 2 else 1)  # of two classes it solves for W_1 - W_0 alone

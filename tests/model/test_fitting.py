@@ -153,6 +153,25 @@ def test_one_class_alone(pictures: Path) -> None:
     assert model.predict([pictures / "class08" / "0.png"])[0].label == "class03"
 
 
+def test_one_class_of_one_picture(pictures: Path) -> None:
+    model = fit({"class03": pictures / "class03" / "0.png"}, backbone=backbone())
+    assert model.card.check is None
+    assert model.predict(pictures / "class08" / "0.png")[0].probabilities == {"class03": 1.0}
+
+
+def test_names_in_any_script(handful: Command, pictures: Path, tmp_path: Path) -> None:
+    names = ("ქართული", "日本 語", "naïve", "🐦")
+    for name, source in zip(names, sorted(pictures.iterdir())):
+        (tmp_path / "support" / "один" / name / "ниже").mkdir(parents=True)  # one folder deeper, and one folder around
+        for i in range(2):
+            shutil.copy(source / f"{i}.png", tmp_path / "support" / "один" / name / "ниже" / f"図{i}.png")
+    small = ("--backbone", "{name: conv4, channels: 4, downsample: stride, pooling: mean}")
+    assert "ქართული (2)" in ok(handful("fit", tmp_path / "support", "--out", tmp_path / "m", *small)).out
+    told = json.loads(ok(handful("predict", tmp_path / "m", tmp_path / "support", "--json")).out)
+    assert set(told[0]["probabilities"]) == set(names)
+    assert any("図0.png" in row["input"] for row in told)
+
+
 def test_more_pictures_have_one_view(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rooms, "FEW", 5)
     assert fit(some(pictures, 2, 2, 1), backbone=backbone()).card.views == 7

@@ -258,12 +258,16 @@ def open_set(split: ClassSplit) -> Figure:
         unknown.append(likeness(centred[index : index + 1], centred[labels != label]))
     figure = Figure(figsize=(7.4, 2.7))
     axes = figure.subplots()
-    edges = np.linspace(0.5, 1, 41)
+    edges = np.linspace(0.5, 1, 41).tolist()
     axes.hist(
-        torch.cat(unknown), edges, color=ORANGE, alpha=0.85, label="of an unknown class: to the other classes alone"
+        torch.cat(unknown).numpy(),
+        edges,
+        color=ORANGE,
+        alpha=0.85,
+        label="of an unknown class: to the other classes alone",
     )
     axes.hist(
-        torch.cat(known),
+        torch.cat(known).numpy(),
         edges,
         histtype="step",
         color=BLUE,
@@ -299,7 +303,14 @@ def paste(axes: Axes, image: Tensor, x: float, y: float, size: float = CELL, fra
     extent = (x, x + size, y, y + size)
     limits = axes.get_xlim(), axes.get_ylim()
     axes.imshow(
-        1 - image[0], cmap="gray", vmin=0, vmax=1, extent=extent, zorder=3, aspect="auto", interpolation="nearest"
+        1 - image[0].numpy(),
+        cmap="gray",
+        vmin=0,
+        vmax=1,
+        extent=extent,
+        zorder=3,
+        aspect="auto",
+        interpolation="nearest",
     )
     axes.set(xlim=limits[0], ylim=limits[1])
     thick = 2.6 if frame == WRONG else 1.4 if frame else 0.7

@@ -43,7 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def carry_out(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that starts with `python`; only pytest gets a process of its own, the others would import torch anew."""
+    """A command that starts with `python`; in this process, which has imported torch already, but for pytest."""
     python, script, *words = shlex.split(command)
     assert python == "python"
     if script == "-m":
@@ -51,10 +51,12 @@ def carry_out(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return
     monkeypatch.setattr(sys, "argv", [script, *words])
+    code: object = 0
     try:
         runpy.run_path(script, run_name="__main__")
     except SystemExit as stop:
-        assert not stop.code, command
+        code = stop.code
+    assert not code, command
 
 
 def test_a_method(

@@ -51,7 +51,7 @@ def test_a_bomb_in_an_archive_is_refused_before_it_is_unpacked(tmp_path: Path) -
                 member.write(bytes(2**20))
     assert (tmp_path / "a.zip").stat().st_size < 2**20
     with pytest.raises(
-        HandfulError, match=r"huge.png in .*a.zip unpacks to 257 MiB, more than a picture has \(256\); x"
+        HandfulError, match=r"huge.png in .* unpacks to 257 MiB, more than a picture has \(256\); x"
     ):
         archive_members(tmp_path / "a.zip", "x")
 

@@ -43,7 +43,7 @@ def write(
     the file says of itself.  Raises HandfulError for a module that cannot be written as a graph.
     """
     ((name, value),) = example.items()
-    sizes = {dimension: torch.export.Dim.DYNAMIC for dimension in dynamic}
+    sizes = dict.fromkeys(dynamic, torch.export.Dim.DYNAMIC)
     with quiet():
         try:
             program = torch.onnx.export(

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from handful.data.dataset import Split
 from handful.data.store import ClassSplit
-from handful.embedders import embedder
+from handful.embedders import Embed, Output, embedder
 from handful.episodes import Episode
 from handful.errors import HandfulError
 from handful.inner_loop import NormStats, evaluating
@@ -206,9 +206,14 @@ def embed(backbone: Any, images: Tensor, maps: bool) -> Tensor:
     return features
 
 
-def embedding(backbone: nn.Module, maps: bool) -> Callable[[Tensor], Tensor]:
-    """A function that embeds as `embed` does, images of uint8 too, without a graph, and quicker."""
-    run = embedder(backbone, "maps" if maps else "features")
+def embedding(
+    backbone: nn.Module, maps: bool, by: Callable[[nn.Module, Output], Embed] = embedder
+) -> Callable[[Tensor], Tensor]:
+    """A function that embeds as `embed` does, images of uint8 too, without a graph, and quicker.
+
+    by: makes it, of the backbone and what is wanted of it.
+    """
+    run = by(backbone, "maps" if maps else "features")
     return (lambda images: rows(run(images))) if maps else run
 
 

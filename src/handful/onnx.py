@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -79,12 +80,12 @@ def session(file: Path) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what the exporter says of packages that it does not need, and of torch's own deprecations."""
-    logger = logging.getLogger("torch.onnx")
+    """Without what the exporter says of packages that it lacks and of deprecations, and the graph that it failed at."""
+    logger = logging.getLogger("torch")
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

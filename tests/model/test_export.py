@@ -103,8 +103,9 @@ def test_the_file_says_what_the_model_says(
         assert exported.outputs == list(found)
         assert ("likeness" in found) == (method["name"] != "maml")
         if "likeness" in found:
-            np.testing.assert_allclose(found["likeness"], [answer.likeness for answer in answers], atol=1e-5)
-        assert len(given) == 1 or np.ptp(wanted, axis=0).max() > 0.02  # other pictures have others
+            alike = np.array([answer.likeness for answer in answers])
+            np.testing.assert_allclose(found["likeness"], alike, atol=1e-5)
+        assert len(given) == 1 or np.ptp(wanted, axis=0).max() > 50e-4  # other pictures have others
 
 
 @pytest.mark.parametrize("shape", [(3, 84, 84), (1, 28, 28), (3, 33, 40), (1, 2, 90)])
@@ -179,7 +180,9 @@ class Branching(nn.Module):
         return flat if flat.sum() > 0 else -flat
 
 
-def test_what_cannot_be_exported_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_exported_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = model_of({"name": "protonet"}, (3, 32, 32))
     file = tmp_path / "m.onnx"
     with pytest.raises(HandfulError, match="There is no export format 'onxx'; did you mean 'onnx'"):
@@ -193,6 +196,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path, monkeypatch: pytest.
         export(model, file, check=tmp_path / "text.png")
     with pytest.raises(HandfulError, match=r"cannot be written as an ONNX graph \(.*\); it must not branch"):
         export(fit(SUPPORT, backbone=Branching(), method="protonet"), file)
+    assert capsys.readouterr().err == ""  # not the graph that torch prints there
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(
         HandfulError, match=r"To export .*, onnxruntime must be installed: pip install 'handful\[onnx\]'"
@@ -235,7 +239,7 @@ def test_the_command_and_the_ten_lines_of_the_page(
     checks = ("--check", "support/wren", "--check", "support/红/0.png")
     said = ok(handful("export", "birds", "--out", "b.onnx", *checks)).out
     assert "pictures uint8 [n, height, width, 3] -> probabilities [n, 3] and likeness [n]" in said
-    assert re.search(r"By onnxruntime at most \de-\d\d from torch on 3 pictures \(above 1e-04 it would", said)
+    assert re.search(r"By onnxruntime at most \de[-+]\d\d from torch on 3 pictures \(above 1e-04 it would", said)
     for quality, picture in enumerate([SUPPORT["robin"][0], np.zeros((30, 20, 3), np.uint8)]):
         Image.fromarray(picture).save("new.jpg", quality=90 + quality)
         (answer,) = json.loads(ok(handful("predict", "birds", "new.jpg", "--json")).out)
@@ -265,7 +269,8 @@ def test_photographs_on_the_defaults(
     turned[0x0112] = 6  # a quarter turn
     large.rotate(90, expand=True).save("new.jpg", exif=turned)
     (answer,) = json.loads(ok(handful("predict", "birds", "new.jpg", "--json")).out)
-    exec(ten_lines(), names := {})
+    names: dict[str, Any] = {}
+    exec(ten_lines(), names)
     assert capsys.readouterr().out.startswith("flower (")
     assert answer["label"] == "flower"
     found = dict(zip(names["classes"], names["probabilities"][0].tolist()))

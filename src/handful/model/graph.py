@@ -1,8 +1,8 @@
 """What a model does to pictures, as operations of torch that can be written as a graph: it gives Pillow's own pixels.
 
 Pillow resizes in two passes, along rows and then along columns.  In each, a pixel is a weighted sum of pixels, whose
-weights are rounded to 22 binary places, and the sum is rounded to 8 bits.  Here a pass is one matrix product.  In
-float64 all of it is exact, and so the same wherever it is computed.
+weights are rounded to 22 binary places, and the sum is rounded to 8 bits.  Here a pass is one matrix product.  Its
+numbers are whole and fit float64, so it is exact, in whatever order it is added up.
 """
 
 from __future__ import annotations

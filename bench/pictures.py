@@ -23,8 +23,8 @@ from handful.data import ClassSplit, load
 from handful.data.pictures import Picture, decode_views
 from handful.episodes import EpisodeSampler
 from handful.evaluation import interval
-from handful.model.fitting import VIEWS
 from handful.model.leave_one_out import likeness, open_set_threshold
+from handful.model.start import VIEWS
 from handful.problems import Classification
 from handful.report.style import BLUE, GREEN, INK, LINE, MUTED, ORANGE, PANEL, RIGHT, SKY, WRONG, save, styled
 

@@ -320,6 +320,30 @@ def predict(
 
 
 @app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    format: Annotated[str, typer.Option(help="onnx.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="The file; MODEL.onnx if not said.")] = None,
+    check: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A picture, or a folder of them, to compare on; can be given again. Two photographs that scikit-learn "
+            "brings, parts of them and four characters if not said."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a model as one file that takes pictures as they are, and compare it with torch."""
+    from dataclasses import asdict
+
+    from handful.model import Model
+    from handful.model import export as write
+
+    exported = write(Model.load(model), out or model.parent / f"{model.resolve().name}.onnx", format, check or None)
+    show(asdict(exported), as_json, str(exported))
+
+
+@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
     out: Annotated[Path | None, typer.Option(help="The HTML file; RUN/report.html for one run.")] = None,

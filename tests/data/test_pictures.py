@@ -50,9 +50,7 @@ def test_a_bomb_in_an_archive_is_refused_before_it_is_unpacked(tmp_path: Path) -
             for _ in range(257):
                 member.write(bytes(2**20))
     assert (tmp_path / "a.zip").stat().st_size < 2**20
-    with pytest.raises(
-        HandfulError, match=r"huge.png in .* unpacks to 257 MiB, more than a picture has \(256\); x"
-    ):
+    with pytest.raises(HandfulError, match=r"huge.png in .* unpacks to 257 MiB, more than a picture has \(256\); x"):
         archive_members(tmp_path / "a.zip", "x")
 
 

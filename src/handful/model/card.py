@@ -26,6 +26,11 @@ class Preprocessing(BaseModel):
     invert: bool
     """Turn dark ink on light paper into bright ink on black, as the training images were."""
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
     def __call__(self, picture: Picture, views: tuple[View, ...] = (WHOLE,)) -> NDArray[np.uint8]:
         """uint8 [V, C, H, W] of views of a picture."""
         seen = decode_views(picture, (self.channels, self.height, self.width), MEND, views)

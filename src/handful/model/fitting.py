@@ -18,6 +18,7 @@ from handful import wording
 from handful.data import class_folders
 from handful.data.folders import alike, loose_pictures, other_files, split_folders, unwrapped
 from handful.data.pictures import Picture, View
+from handful.embedders import Embed
 from handful.episodes import Episode
 from handful.errors import HandfulError
 from handful.methods import Method, Metric
@@ -28,7 +29,6 @@ from handful.model.inputs import Input, batches, pictures
 from handful.model.leave_one_out import Judge, folds_of, leave_one_out, open_set_threshold, temperature, wilson
 from handful.model.model import BATCH, Model, pooled
 from handful.model.start import VIEWS, Spec, Start, from_backbone, from_run
-from handful.onnx import Embed
 from handful.run import Run
 
 Support: TypeAlias = "str | Path | Mapping[str, Input | Sequence[Input]]"

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from handful.backbones import BACKBONES, weights_to_follow
 from handful.data.pictures import Picture
 from handful.data.store import new_folder
+from handful.embedders import Embed
 from handful.errors import HandfulError
 from handful.files import read_tensors, to_json, write_tensors, write_text
 from handful.methods import METHODS
@@ -31,7 +32,6 @@ from handful.methods.metric import Fitted, embedding
 from handful.model.card import NONE_OF_THESE, Card
 from handful.model.inputs import Input, batches, pictures
 from handful.model.leave_one_out import likeness
-from handful.onnx import Embed
 from handful.registry import build
 
 BATCH = 32

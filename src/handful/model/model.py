@@ -70,14 +70,20 @@ class Model:
             raise HandfulError("Nothing to predict: name at least one picture or folder.")
         answers: list[Prediction] = []
         for images in self.images(wanted):
-            probabilities, alike = self.judged(images)
-            for row, like in zip(probabilities, alike if alike is not None else [None] * len(probabilities)):
-                best = row.argsort(descending=True)[: top or len(row)].tolist()
-                named = {self.card.classes[index]: float(row[index]) for index in best}
-                unknown = like is not None and self.card.threshold is not None and like < self.card.threshold
-                label = NONE_OF_THESE if unknown else self.card.classes[best[0]]
-                picture = wanted[len(answers)]
-                answers.append(Prediction(picture.name, label, named, None if like is None else float(like)))
+            names = [picture.name for picture in wanted[len(answers) : len(answers) + len(images)]]
+            answers += self.named(images, names, top)
+        return answers
+
+    def named(self, images: Tensor, names: Sequence[str], top: int | None = None) -> list[Prediction]:
+        """The answers for images as the network takes them, uint8 [n, C, H, W], of pictures with these names."""
+        probabilities, alike = self.judged(images)
+        answers: list[Prediction] = []
+        for name, row, like in zip(names, probabilities, alike if alike is not None else [None] * len(images)):
+            best = row.argsort(descending=True)[: top or len(row)].tolist()
+            shares = {self.card.classes[index]: float(row[index]) for index in best}
+            unknown = like is not None and self.card.threshold is not None and like < self.card.threshold
+            label = NONE_OF_THESE if unknown else self.card.classes[best[0]]
+            answers.append(Prediction(name, label, shares, None if like is None else float(like)))
         return answers
 
     def images(self, wanted: Sequence[Picture]) -> Iterator[Tensor]:

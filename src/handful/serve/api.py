@@ -19,7 +19,7 @@ from handful.errors import HandfulError
 from handful.model import Model, Prediction
 from handful.serve.gate import Gate, refusal
 from handful.serve.limits import Limits, Refused
-from handful.serve.teaching import Shelf, packed
+from handful.serve.teaching import Shelf, exported, packed
 from handful.serve.uploads import sent_picture
 from handful.serve.worker import Worker
 
@@ -85,6 +85,11 @@ def api(name: str, shelf: Shelf, worker: Worker, limits: Limits, uploads: Path) 
     async def folder(key: str) -> Response:
         """The served model (key `served`), or one taught on the page, as a zip archive of its folder."""
         return await download(key, packed, "application/zip", "model.zip")
+
+    @app.get("/models/{key}.onnx", response_class=Response, responses={404: ERRORS[404], 503: ERRORS[503]})
+    async def onnx(key: str) -> Response:
+        """The same as one ONNX file."""
+        return await download(key, exported, "application/octet-stream", "model.onnx")
 
     async def download(key: str, pack: Callable[[Model], bytes], kind: str, file: str) -> Response:
         content = await worker.run(pack, shelf.get(key).model)

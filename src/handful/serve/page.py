@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
-import pandas as pd
 from fastapi import FastAPI
 
 from handful import wording
 from handful.errors import HandfulError
+from handful.serve.figure import probabilities
 from handful.serve.limits import Limits
 from handful.serve.server import Served
-from handful.serve.teaching import SERVED, Answer, Shelf, ask, teach
+from handful.serve.teaching import SERVED, Answer, Shelf, ask, exporter, teach
 from handful.serve.uploads import dropped_and_drawn, support
 from handful.serve.worker import Worker
 
@@ -32,8 +32,8 @@ BUTTONS = '<button class="wipe" type="button">clear</button>'
 ANOTHER = '<button class="another" type="button">one more</button>'
 SHEET = '<canvas width="420" height="420"></canvas><div class="strip"></div><div class="tools">{}</div>'
 
-DOWNLOADS = {"Download the model": "zip"}
-TEACH = "Give each class a name and one example or more, then fit. Cards that stay empty are left out."
+DOWNLOADS = {"Download the model": "zip"} | ({"As an ONNX file": "onnx"} if exporter() else {})
+TEACH = "Give each class a name and one example or more, fit, and go on to Try. Cards that stay empty are left out."
 CLOSED = (
     "This model holds a network that was adapted to its classes, and not the one that it started from. To teach other "
     "classes, serve the run: `handful serve RUN`."
@@ -45,7 +45,7 @@ Made = TypeVar("Made")
 
 def mount(app: FastAPI, served: Served, shelf: Shelf, worker: Worker, limits: Limits) -> FastAPI:
     """The page at / of an application."""
-    theme = gr.themes.Soft(
+    theme = gr.themes.Default(
         primary_hue="blue",
         neutral_hue="slate",
         font=["system-ui", "sans-serif"],  # nothing is fetched
@@ -89,12 +89,15 @@ def page(served: Served, shelf: Shelf, worker: Worker, limits: Limits) -> gr.Blo
         if not given:
             return None, "", *shown(None)
         found = await within(limits.seconds, worker.run(ask, shelf.get(key or SERVED), given[0]))
-        return dict(list(found.prediction.probabilities.items())[:NAMED]), remark(found), *shown(found)
+        best = dict(list(found.prediction.probabilities.items())[:NAMED])
+        return best, remark(found), *await worker.run(shown, found)
 
     with gr.Blocks(title=f"Handful: {served.name}", analytics_enabled=False, delete_cache=(60, AGE)) as blocks:
         key = gr.State()
-        gr.Markdown(f"# {served.name}")
-        way = gr.Radio([DRAW, DROP], value=DRAW if served.drawn else DROP, show_label=False, visible=served.drawn)
+        gr.Markdown(f"# Handful · {served.name}")
+        way = gr.Radio(
+            [DRAW, DROP], value=DRAW if served.drawn else DROP, show_label=False, container=False, visible=served.drawn
+        )
         sheets: list[gr.HTML] = []
         boxes: list[gr.Gallery | gr.Image] = []
         cards: list[Any] = []
@@ -107,7 +110,7 @@ def page(served: Served, shelf: Shelf, worker: Worker, limits: Limits) -> gr.Blo
                     with gr.Row(elem_classes="cards"):
                         columns = []
                         for number in range(CARDS):
-                            with gr.Column(visible=number < SHOWN, min_width=170, elem_classes="card") as column:
+                            with gr.Column(visible=number < SHOWN, min_width=150, elem_classes="card") as column:
                                 name = gr.Textbox(
                                     f"class {number + 1}", show_label=False, container=False, max_length=80
                                 )
@@ -130,7 +133,9 @@ def page(served: Served, shelf: Shelf, worker: Worker, limits: Limits) -> gr.Blo
                     with gr.Row():
                         more = gr.Button("Add a class")
                         learn = gr.Button("Fit", variant="primary")
-                    summary = gr.Textbox(label="What was learned, and how well", lines=5, interactive=False)
+                    summary = gr.Textbox(
+                        label="What was learned, and how well", lines=4, max_lines=20, interactive=False
+                    )
             with gr.Tab("Try", id="try"), gr.Row():
                 with gr.Column():
                     subject = gr.Markdown(asked(served.model.card.classes if served.model else []))
@@ -155,22 +160,16 @@ def page(served: Served, shelf: Shelf, worker: Worker, limits: Limits) -> gr.Blo
                     label = gr.Label(label="answer", num_top_classes=NAMED)
                     note = gr.Markdown()
                     nearest = gr.Gallery(
-                        label="the pictures taught that are most like it, by the cosine of their features",
+                        label="taught pictures most like it, by the cosine of their features",
                         columns=NAMED,
-                        height=160,
+                        height=150,
+                        object_fit="contain",
+                        elem_classes="nearest",
                         interactive=False,
                         buttons=[],
                         visible=False,
                     )
-                    steps = gr.LinePlot(
-                        x="inner step",
-                        y="probability",
-                        color="class",
-                        title="while it adapts to what was taught",
-                        y_lim=[0, 1],
-                        height=220,
-                        visible=False,
-                    )
+                    steps = gr.Plot(show_label=False, visible=False)
         count = gr.State(SHOWN)
         private: Any = {"api_visibility": "private"}
         if served.start is not None:
@@ -210,7 +209,7 @@ def asked(classes: list[str]) -> str:
     """Who answers."""
     if not classes:
         return "Nothing was taught yet."
-    return f"One of {wording.count(len(classes), 'class')}: drop or draw a picture to name."
+    return f"Give a picture, to be named as one of {wording.count(len(classes), 'class')}."
 
 
 def remark(answer: Answer) -> str:
@@ -225,9 +224,9 @@ def remark(answer: Answer) -> str:
 
 def shown(answer: Answer | None) -> tuple[Any, Any]:
     """The nearest pictures and the steps of adapting, hidden where there are none."""
-    near, curve = (answer.nearest, answer.curve) if answer else ([], [])
-    table = pd.DataFrame(curve, columns=["inner step", "class", "probability"])
-    return gr.update(value=near, visible=bool(near)), gr.update(value=table, visible=bool(curve))
+    near, curve = (answer.nearest, answer.curve) if answer else ([], {})
+    drawn = probabilities(curve) if curve else None
+    return gr.update(value=near, visible=bool(near)), gr.update(value=drawn, visible=bool(curve))
 
 
 def link(key: str, kind: str) -> str:

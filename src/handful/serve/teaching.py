@@ -6,9 +6,10 @@ import io
 import secrets
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+import handful.model
 from handful.data.pictures import Picture, opened, plain
 from handful.episodes import Episode
 from handful.methods import Metric
@@ -26,7 +28,6 @@ from handful.methods.metric import Fitted
 from handful.model import Model, Prediction
 from handful.model.fitting import Start, fitted
 from handful.model.model import pooled
-from handful.onnx import Embed
 from handful.serve.limits import Refused
 
 THUMBNAIL = 128  # pixels of a side
@@ -59,12 +60,12 @@ class Taught:
 class Answer(NamedTuple):
     """To one picture: its prediction, the support pictures that are most like it, and how adapting changes it.
 
-    nearest: small copies and captions, best first; curve: step, class and probability after 0, 1, ... inner steps.
+    nearest: small copies and captions, best first; curve: class -> its probability after 0, 1, ..., S inner steps.
     """
 
     prediction: Prediction
     nearest: list[tuple[Image.Image, str]]
-    curve: list[tuple[int, str, float]]
+    curve: dict[str, list[float]]
 
 
 def teach(pictures: Mapping[str, Sequence[Picture]], start: Start, open_set: bool = False) -> Taught:
@@ -84,7 +85,7 @@ def teach(pictures: Mapping[str, Sequence[Picture]], start: Start, open_set: boo
 
 
 @lru_cache(maxsize=1)
-def embedder_of(method: Metric) -> Embed:
+def embedder_of(method: Metric) -> Callable[[Tensor], Tensor]:
     """The method's embedder, made once: by onnxruntime it holds weights of its own."""
     return method.embedder()
 
@@ -117,30 +118,47 @@ def ask(taught: Taught, picture: Picture) -> Answer:
     image = torch.from_numpy(model.card.preprocessing(picture))
     (prediction,) = model.named(image, [picture.name])
     if support is None:
-        return Answer(prediction, [], [])
+        return Answer(prediction, [], {})
     cosines = support.directions @ directions(model, image)[0]
     nearest = [
-        (support.thumbnails[row], f"{model.card.classes[int(support.labels[row])]} · {float(cosines[row]):.2f}")
+        (support.thumbnails[row], f"{model.card.classes[int(support.labels[row])]} {float(cosines[row]):.2f}")
         for row in cosines.argsort(descending=True)[:NEAREST].tolist()
     ]
     return Answer(prediction, nearest, curve(taught, image))
 
 
-def curve(taught: Taught, image: Tensor) -> list[tuple[int, str, float]]:
+def curve(taught: Taught, image: Tensor) -> dict[str, list[float]]:
     """The probability of each class for an image uint8 [1, C, H, W] after 0, 1, ..., S inner steps on the support.
 
     Empty for a method that takes no gradient steps.
     """
     start, support, card = taught.start, taught.support, taught.model.card
     if start is None or support is None or isinstance(taught.model.network, Fitted):
-        return []
+        return {}
     method = start.method
     method.attach_head(len(card.classes))  # others may have taught another number meanwhile
     x, query = support.images.float().div(255), image.float().div(255)
     episode = Episode(x[None], support.labels[None], query[None], support.labels.new_zeros(1, 1)).to(method.device)
     logits = method.predict(episode, start.inner_steps, method.inductive)[:, 0, 0].double().cpu()
     shares = (logits * card.temperature).softmax(-1)
-    return [(step, name, float(row[n])) for step, row in enumerate(shares) for n, name in enumerate(card.classes)]
+    return dict(zip(card.classes, shares.mT.tolist()))
+
+
+def exporter() -> Callable[[Model, Path], object] | None:
+    """What writes a model as an ONNX file, where the package that writes them is installed."""
+    found: Callable[[Model, Path], object] | None = getattr(handful.model, "export", None)
+    return found if find_spec("onnx") else None
+
+
+def exported(model: Model) -> bytes:
+    """The model as an ONNX file.  Raises HandfulError: it cannot be written as one."""
+    export = exporter()
+    if export is None:
+        raise Refused(404, "To export a model, install the extra that writes ONNX files: pip install 'handful[onnx]'.")
+    with TemporaryDirectory() as scratch:
+        file = Path(scratch) / "model.onnx"
+        export(model, file)
+        return file.read_bytes()
 
 
 def packed(model: Model) -> bytes:

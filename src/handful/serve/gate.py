@@ -83,6 +83,8 @@ class Gate:
         """Refuse by what is known before the body; else the body, which is counted as it is read."""
         if path.startswith(ENDPOINTS) and self.inside > self.limits.waiting:
             raise Refused(503, f"{self.limits.waiting} requests are waiting already; try again in a moment.")
+        if path == "/predict" and scope["method"] != "POST":
+            raise Refused(405, "Send pictures to /predict by POST, as multipart/form-data.")
         upload = path in ("/predict", PAGE + "upload")
         if path.startswith(PAGE):
             way = path.removeprefix(PAGE)

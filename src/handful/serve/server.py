@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -69,8 +70,11 @@ def open_served(folder: Path, data: str | None = None) -> Served:
         return Served(folder.name, model, None)
 
 
-def application(served: Served, limits: Limits, uploads: Path) -> FastAPI:
-    """Endpoints and page; uploads: a folder for the pictures that lie on the page."""
+async def application(served: Served, limits: Limits, uploads: Path) -> FastAPI:
+    """Endpoints and page; uploads: a folder for the pictures that lie on the page.
+
+    Made where an event loop runs: Gradio would otherwise open one, and leave it open.
+    """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # both are read when Gradio is imported or a page is made
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     from handful.serve.api import api
@@ -90,23 +94,25 @@ def serve(folder: Path, host: str, port: int, limits: Limits, data: str | None =
         )
     served = open_served(folder, data)
     listening = listen(host, port)
-    import uvicorn
-
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that what is temporary is deleted
     with TemporaryDirectory(prefix="handful-") as uploads, listening:
-        config = uvicorn.Config(
-            application(served, limits, Path(uploads)), log_level="warning", timeout_graceful_shutdown=GRACE
-        )
         classes = wording.count(len(served.model.card.classes), "class") if served.model else "a run, to be taught"
         shown = f"[{host}]" if ":" in host else host
-        print(
-            f"{served.name} ({classes}) is served at http://{shown}:{listening.getsockname()[1]} until Ctrl-C.",
-            flush=True,
-        )
+        address = f"http://{shown}:{listening.getsockname()[1]}"
+        print(f"{served.name} ({classes}) is served at {address} until Ctrl-C.", flush=True)
         try:
-            uvicorn.Server(config).run(sockets=[listening])
+            asyncio.run(answering(served, limits, Path(uploads), listening))
         except KeyboardInterrupt:  # uvicorn raises it again once it has stopped
             print("stopped")
+
+
+async def answering(served: Served, limits: Limits, uploads: Path, listening: socket.socket) -> None:
+    """Answer until a signal comes."""
+    import uvicorn
+
+    app = await application(served, limits, uploads)
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE)
+    await uvicorn.Server(config).serve(sockets=[listening])
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,0 +1,98 @@
+"""Small models to serve: of drawings, 28x28, with random weights."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from PIL import Image
+
+import handful as hf
+from handful.data.pictures import Picture
+from handful.model import Model, Preprocessing
+from handful.model.fitting import Start, fitted
+
+CLASSES = ("class03", "class08", "class11")
+SIDE = 28
+
+
+def starting(method: Callable[..., Any]) -> Start:
+    torch.manual_seed(0)
+    backbone = hf.backbones.conv4(channels=8, downsample="stride", pooling="mean", input_shape=(1, SIDE, SIDE)).eval()
+    seen = Preprocessing(channels=1, height=SIDE, width=SIDE, invert=True)
+    made = method(backbone)
+    spec: dict[str, Any] = backbone.spec
+    return Start(made, seen, spec, trained_on="nothing", inner_steps=made.inner_steps)
+
+
+def maml() -> Start:
+    start = starting(lambda backbone: hf.methods.MAML(backbone, inner_lr=0.1, inner_steps=3))
+    start.method.attach_head(3)
+    return start
+
+
+def of_files(paths: list[Path]) -> list[Picture]:
+    return [Picture(path.name, "", "", path.read_bytes) for path in paths]
+
+
+def support_of(pictures: Path, count: int = 2) -> dict[str, list[Picture]]:
+    return {name: of_files([pictures / name / f"{i}.png" for i in range(count)]) for name in CLASSES}
+
+
+@pytest.fixture(scope="session")
+def shapes(pictures: Path) -> Model:
+    return fitted(support_of(pictures), starting(hf.methods.ProtoNet))
+
+
+@pytest.fixture(scope="session")
+def shapes_folder(shapes: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shapes.save(tmp_path_factory.mktemp("served") / "shapes")
+
+
+def png(width: int = 16, height: int = 16) -> bytes:
+    content = io.BytesIO()
+    Image.new("L", (width, height), 200).save(content, "PNG")
+    return content.getvalue()
+
+
+class Server(NamedTuple):
+    address: str
+    process: subprocess.Popen[str]
+
+    def stop(self, number: int = signal.SIGTERM) -> str:
+        """What it still said, once it has ended."""
+        self.process.send_signal(number)
+        return self.process.communicate(timeout=30)[0]
+
+
+def started(folder: Path, *options: str) -> Server:
+    """`handful serve` as a process of its own, on a free port of this machine."""
+    command = [sys.executable, "-c", "from handful.cli import main; main()", "serve", str(folder), "--port", "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    found = re.search(r"http://[\d.]+:\d+", line)
+    if not found:
+        process.kill()
+        raise AssertionError(line + process.communicate()[0])
+    return Server(found.group(), process)
+
+
+@pytest.fixture(scope="session")
+def server(shapes_folder: Path) -> Iterator[Server]:
+    running = started(shapes_folder)
+    yield running
+    running.process.kill()
+    running.process.communicate()

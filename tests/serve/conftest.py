@@ -8,7 +8,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ def starting(method: Callable[..., Any]) -> Start:
     backbone = hf.backbones.conv4(channels=8, downsample="stride", pooling="mean", input_shape=(1, SIDE, SIDE)).eval()
     seen = Preprocessing(channels=1, height=SIDE, width=SIDE, invert=True)
     made = method(backbone)
-    spec: dict[str, Any] = backbone.spec
+    spec: Any = backbone.spec
     return Start(made, seen, spec, trained_on="nothing", inner_steps=made.inner_steps)
 
 
@@ -74,25 +75,28 @@ class Server(NamedTuple):
         return self.process.communicate(timeout=30)[0]
 
 
-def started(folder: Path, *options: str) -> Server:
+@contextmanager
+def started(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
     """`handful serve` as a process of its own, on a free port of this machine."""
     command = [sys.executable, "-c", "from handful.cli import main; main()", "serve", str(folder), "--port", "0"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    found = re.search(r"http://[\d.]+:\d+", line)
-    if not found:
-        process.kill()
-        raise AssertionError(line + process.communicate()[0])
-    return Server(found.group(), process)
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            found = re.search(r"http://[\d.]+:\d+", line)
+            assert found, line + process.stdout.read()
+            yield Server(found.group(), process)
+        finally:
+            process.kill()
 
 
 @pytest.fixture(scope="session")
 def server(shapes_folder: Path) -> Iterator[Server]:
-    running = started(shapes_folder)
-    yield running
-    running.process.kill()
-    running.process.communicate()
+    with started(shapes_folder) as running:
+        yield running

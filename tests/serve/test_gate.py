@@ -24,7 +24,7 @@ from tests.serve.conftest import png
 
 def behind(app: ASGIApp, folder: Path, **limits: Any) -> httpx.AsyncClient:
     made = Gate(app, replace(Limits(), **limits), folder)
-    return httpx.AsyncClient(transport=httpx.ASGITransport(made), base_url="http://here")  # type: ignore[arg-type]
+    return httpx.AsyncClient(transport=httpx.ASGITransport(made), base_url="http://here")
 
 
 def test_requests_beyond_those_that_may_wait_are_told_to_come_again(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ What a browser drops or draws stays with it until it is fitted; the server keeps
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -242,7 +242,7 @@ async def within(seconds: float, work: Awaitable[Made]) -> Made:
         raise HandfulError(f"This took more than {seconds:g} s; try it with fewer pictures.") from error
 
 
-def spoken(function: Callable[P, Awaitable[Made]]) -> Callable[P, Awaitable[Made]]:
+def spoken(function: Callable[P, Awaitable[Made]]) -> Callable[P, Coroutine[Any, Any, Made]]:
     """A HandfulError is shown on the page as its one sentence."""
 
     @wraps(function)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -112,7 +113,10 @@ async def answering(served: Served, limits: Limits, uploads: Path, listening: so
 
     app = await application(served, limits, uploads)
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE)
-    await uvicorn.Server(config).serve(sockets=[listening])
+    server = uvicorn.Server(config)
+    # An open page holds a stream that ends only by being cut off, which is no error once a signal has come.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
+    await server.serve(sockets=[listening])
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -23,6 +23,7 @@ data_app = typer.Typer(help="Data sets: what is known, what is in a folder, buil
 app.add_typer(data_app, name="data")
 
 LARGEST_SEED = 2**43 - 1  # as in recipes
+LOOPBACK = "127.0.0.1"
 INDUCTIVE = "by support statistics, or running ones of a metric method"
 NormStatistics = Annotated[
     str | None,
@@ -341,6 +342,26 @@ def export(
 
     exported = write(Model.load(model), out or model.parent / f"{model.resolve().name}.onnx", format, check or None)
     show(asdict(exported), as_json, str(exported))
+
+
+@app.command()
+def serve(
+    folder: Annotated[Path, typer.Argument(help="A model folder, or a run folder: its page is taught first.")],
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all of this machine's.")] = LOOPBACK,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860,
+    data: Annotated[str | None, typer.Option(help="Folder of the run's data, if it has moved.")] = None,
+    max_upload: Annotated[float, typer.Option(min=0.001, help="Megabytes (of 2^20 bytes) of a request.")] = 32,
+    max_pixels: Annotated[float, typer.Option(min=0.001, max=178, help="Millions of pixels of a picture.")] = 50,
+    max_pictures: Annotated[int, typer.Option(min=1, help="Pictures of a request, or taught on the page.")] = 64,
+    max_seconds: Annotated[float, typer.Option(min=0.001, help="Until an answer.")] = 60,
+    max_waiting: Annotated[int, typer.Option(min=1, help="Requests at a time; those beyond are told to wait.")] = 128,
+) -> None:
+    """A page in the browser to teach and try a model, and JSON endpoints: /predict, /health, /openapi.json."""
+    from handful.serve import Limits
+    from handful.serve import serve as listen
+
+    limits = Limits(round(max_upload * 2**20), round(max_pixels * 1e6), max_pictures, max_seconds, max_waiting)
+    listen(folder, host, port, limits, data)
 
 
 @app.command()

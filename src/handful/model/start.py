@@ -13,7 +13,9 @@ from handful.backbones import BACKBONES
 from handful.data.pictures import WHOLE, View
 from handful.errors import HandfulError
 from handful.methods import METHODS, Method, Metric
+from handful.methods.metric import Fitted
 from handful.model.card import Preprocessing
+from handful.model.model import Model
 from handful.registry import build
 from handful.run import Run
 
@@ -98,6 +100,21 @@ def from_backbone(backbone: Spec | nn.Module | None, method: Spec | None, images
         getattr(network, "spec", {"name": type(network).__name__}),
         trained_on="nothing further",
         views=VIEWS if images <= FEW else (WHOLE,),
+    )
+
+
+def from_model(model: Model) -> Start:
+    """Start from what a fitted model was fitted from: its backbone, and its way to compare features."""
+    card, network = model.card, model.network
+    if not isinstance(network, Fitted):
+        raise HandfulError(
+            f"This model holds a network that {card.method['name']} adapted to its classes, and not the one that it "
+            "started from; to learn other classes, name the run instead."
+        )
+    method: Method = build("method", METHODS, card.method, backbone=network.backbone)
+    method.network.add_module("head", network.head)  # with what it learned
+    return Start(
+        method, card.preprocessing, card.backbone, card.trained_on, recipe=card.recipe, views=VIEWS[: card.views]
     )
 
 

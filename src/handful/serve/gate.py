@@ -1,0 +1,170 @@
+"""What stands before every request: how much, how many at a time, how long, and which ways in there are.
+
+The page's own ways (Gradio's) can do more than this page needs, such as fetching an address or a file that a client
+names; here, all that is not needed is closed, and a client can name no file but one that it has sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from handful.serve.limits import Limits, Refused
+
+ENDPOINTS = ("/predict", "/models/")  # these compute: bounded in number and in time
+PAGE = "/gradio_api/"
+OPEN = ("queue/join", "queue/data", "upload", "upload_progress", "heartbeat/", "startup-events", "app_id", "file=")
+JSON_BYTES = 4 * 2**20  # of a request that is no upload: drawings are small
+FOLDER_BYTES = 2**30  # of pictures that wait on the page
+# The page asks nothing of any other host.  Its components are compiled from templates in the browser (eval).
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
+    "base-uri 'self'; form-action 'self'"
+)
+HEADERS = [
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
+
+
+class TooLong(HTTPException):
+    """A body that goes on beyond what is taken; raised where it is read, which is the application's to answer."""
+
+
+class Gate:
+    """ASGI middleware; uploads: the folder that holds what the page's clients have sent."""
+
+    def __init__(self, app: ASGIApp, limits: Limits, uploads: Path) -> None:
+        self.app, self.limits, self.uploads = app, limits, uploads.resolve()
+        self.inside = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it with one sentence."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path: str = scope["path"]
+        counts = path.startswith(ENDPOINTS)
+        late = asyncio.timeout(self.limits.seconds if counts else None)
+        started = False
+
+        async def answer(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                late.reschedule(None)  # a slow reader may take its time
+                message["headers"] = [*message["headers"], *HEADERS]
+            await send(message)
+
+        self.inside += counts
+        try:
+            async with late:
+                body = self._admit(scope, path, receive)
+                if path == PAGE + "queue/join":
+                    body = await self._without_paths(body)
+                await self.app(scope, body, answer)
+        except (Refused, TooLong, TimeoutError) as error:
+            if started:
+                raise
+            await refusal(self._said(error))(scope, receive, send)
+        finally:
+            self.inside -= counts
+
+    def _admit(self, scope: Scope, path: str, receive: Receive) -> Receive:
+        """Refuse by what is known before the body; else the body, which is counted as it is read."""
+        if path.startswith(ENDPOINTS) and self.inside > self.limits.waiting:
+            raise Refused(503, f"{self.limits.waiting} requests are waiting already; try again in a moment.")
+        if path == "/predict" and scope["method"] != "POST":
+            raise Refused(405, "Send pictures to /predict by POST, as multipart/form-data.")
+        upload = path in ("/predict", PAGE + "upload")
+        if path.startswith(PAGE):
+            way = path.removeprefix(PAGE)
+            if not way.startswith(OPEN) or (way.startswith("file=") and not self._sent(way.removeprefix("file="))):
+                raise Refused(404, "There is nothing here.")
+            if way == "upload" and size_of(self.uploads) > FOLDER_BYTES:
+                raise Refused(503, "The server holds as many pictures as it may; try again in an hour.")
+        most = self.limits.upload if upload else JSON_BYTES
+        long = f"The request is longer than {most:,} bytes, the most that is taken; send fewer or smaller pictures."
+        lengths = [value for name, value in scope["headers"] if name == b"content-length"]
+        if any(not value.isdigit() for value in lengths):
+            raise Refused(400, "The request does not say its length by a number.")
+        if any(int(value) > most for value in lengths):
+            raise Refused(413, long)
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > most:
+                raise TooLong(413, long)
+            return message
+
+        return counted
+
+    async def _without_paths(self, receive: Receive) -> Receive:
+        """The body of a page's call, if it names no file but such as were sent to this server."""
+        body, more = b"", True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                break
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        try:
+            named = list(paths(json.loads(body)))
+        except (ValueError, RecursionError) as error:
+            raise Refused(400, "The request holds no JSON.") from error
+        if not all(isinstance(path, str) and self._sent(path) for path in named):
+            raise Refused(400, "The request names a file that was not sent to this server.")
+        given = False
+
+        async def again() -> Message:
+            nonlocal given
+            if given:
+                return await receive()
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        return again
+
+    def _sent(self, path: str) -> bool:
+        """Whether a path is of a file among the uploads."""
+        try:
+            return Path(path).resolve().is_relative_to(self.uploads)
+        except (OSError, ValueError):
+            return False
+
+    def _said(self, error: Exception) -> Refused:
+        if isinstance(error, TimeoutError):
+            within = f"There was no answer within {self.limits.seconds:g} s"
+            return Refused(503, f"{within}; try again, or with fewer pictures.")
+        return error if isinstance(error, Refused) else Refused(413, str(getattr(error, "detail", error)))
+
+
+def paths(value: Any) -> Iterator[Any]:
+    """Whatever is called a path anywhere in JSON."""
+    if isinstance(value, dict):
+        yield from (inner for name, inner in value.items() if name == "path" and inner is not None)
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from paths(inner)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files in a folder and below it."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def refusal(error: Refused) -> JSONResponse:
+    """A refusal as its client reads it."""
+    headers = {"Retry-After": "1"} if error.status == 503 else None
+    return JSONResponse({"error": str(error)}, error.status, headers)

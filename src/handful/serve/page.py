@@ -1,0 +1,255 @@
+"""The page: cards of classes to teach, and a place to try what was learned.
+
+What a browser drops or draws stays with it until it is fitted; the server keeps the models of the shelf.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import gradio as gr
+from fastapi import FastAPI
+
+from handful import wording
+from handful.errors import HandfulError
+from handful.serve.figure import probabilities
+from handful.serve.limits import Limits
+from handful.serve.server import Served
+from handful.serve.teaching import SERVED, Answer, Shelf, ask, exporter, teach
+from handful.serve.uploads import dropped_and_drawn, support
+from handful.serve.worker import Worker
+
+CARDS, SHOWN = 20, 5  # classes that the page can teach, and those that it shows first
+NAMED = 5  # classes in an answer
+AGE = 3600  # seconds that a picture may lie on the page
+DRAW, DROP = "Draw", "Drop pictures"
+HERE = Path(__file__).parent
+BUTTONS = '<button class="wipe" type="button">clear</button>'
+ANOTHER = '<button class="another" type="button">one more</button>'
+SHEET = '<canvas width="420" height="420"></canvas><div class="strip"></div><div class="tools">{}</div>'
+
+DOWNLOADS = {"Download the model": "zip"} | ({"As an ONNX file": "onnx"} if exporter() else {})
+TEACH = "Give each class a name and one example or more, fit, and go on to Try. Cards that stay empty are left out."
+CLOSED = (
+    "This model holds a network that was adapted to its classes, and not the one that it started from. To teach other "
+    "classes, serve the run: `handful serve RUN`."
+)
+
+P = ParamSpec("P")
+Made = TypeVar("Made")
+
+
+def mount(app: FastAPI, served: Served, shelf: Shelf, worker: Worker, limits: Limits) -> FastAPI:
+    """The page at / of an application."""
+    theme = gr.themes.Default(
+        primary_hue="blue",
+        neutral_hue="slate",
+        font=["system-ui", "sans-serif"],  # nothing is fetched
+        font_mono=["ui-monospace", "monospace"],
+    )
+    return gr.mount_gradio_app(
+        app,
+        page(served, shelf, worker, limits),
+        path="/",
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        max_file_size=limits.upload,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        theme=theme,
+        css_paths=[HERE / "page.css"],
+    )
+
+
+def page(served: Served, shelf: Shelf, worker: Worker, limits: Limits) -> gr.Blocks:
+    """Two tabs, Teach and Try; the one that can be used at once is in front."""
+
+    async def fit(key: str | None, *cards: Any) -> tuple[Any, ...]:
+        assert served.start is not None
+        found = support(list(zip(cards[::3], cards[1::3], cards[2::3])), limits)
+        taught = await within(limits.seconds, worker.run(teach, found, served.start, served.open_set))
+        key = shelf.put(taught, instead_of=key)
+        card = taught.model.card
+        return (
+            key,
+            str(card),
+            asked(card.classes),
+            *(gr.update(link=link(key, kind), visible=True) for kind in DOWNLOADS.values()),
+        )
+
+    async def answer(key: str | None, drawing: list[str] | None, path: str | None) -> tuple[Any, ...]:
+        given = dropped_and_drawn([path] if path else [], drawing, limits)
+        if not given:
+            return None, "", *shown(None)
+        found = await within(limits.seconds, worker.run(ask, shelf.get(key or SERVED), given[0]))
+        best = dict(list(found.prediction.probabilities.items())[:NAMED])
+        return best, remark(found), *await worker.run(shown, found)
+
+    with gr.Blocks(title=f"Handful: {served.name}", analytics_enabled=False, delete_cache=(60, AGE)) as blocks:
+        key = gr.State()
+        gr.Markdown(f"# Handful · {served.name}")
+        way = gr.Radio(
+            [DRAW, DROP], value=DRAW if served.drawn else DROP, show_label=False, container=False, visible=served.drawn
+        )
+        sheets: list[gr.HTML] = []
+        boxes: list[gr.Gallery | gr.Image] = []
+        cards: list[Any] = []
+        with gr.Tabs(selected="try" if served.model else "teach"):
+            with gr.Tab("Teach", id="teach"):
+                if served.start is None:
+                    gr.Markdown(CLOSED)
+                else:
+                    gr.Markdown(TEACH)
+                    with gr.Row(elem_classes="cards"):
+                        columns = []
+                        for number in range(CARDS):
+                            with gr.Column(visible=number < SHOWN, min_width=150, elem_classes="card") as column:
+                                name = gr.Textbox(
+                                    f"class {number + 1}", show_label=False, container=False, max_length=80
+                                )
+                                sheet = drawing_sheet(served.drawn, BUTTONS + ANOTHER)
+                                box = gr.Gallery(
+                                    type="filepath",
+                                    show_label=False,
+                                    columns=2,
+                                    height=200,
+                                    sources=["upload"],
+                                    file_types=["image"],
+                                    interactive=True,
+                                    buttons=[],
+                                    visible=not served.drawn,
+                                )
+                            columns.append(column)
+                            sheets.append(sheet)
+                            boxes.append(box)
+                            cards += [name, sheet, box]
+                    with gr.Row():
+                        more = gr.Button("Add a class")
+                        learn = gr.Button("Fit", variant="primary")
+                    summary = gr.Textbox(
+                        label="What was learned, and how well", lines=4, max_lines=20, interactive=False
+                    )
+            with gr.Tab("Try", id="try"), gr.Row():
+                with gr.Column():
+                    subject = gr.Markdown(asked(served.model.card.classes if served.model else []))
+                    query_sheet = drawing_sheet(served.drawn, BUTTONS, large=True)
+                    query_box = gr.Image(
+                        type="filepath",
+                        image_mode=None,
+                        label="a picture to name",
+                        sources=["upload", "clipboard"],
+                        height=320,
+                        buttons=[],
+                        visible=not served.drawn,
+                    )
+                    sheets.append(query_sheet)
+                    boxes.append(query_box)
+                    with gr.Row():
+                        links = [
+                            gr.Button(label, size="sm", link=link(SERVED, kind), visible=served.model is not None)
+                            for label, kind in DOWNLOADS.items()
+                        ]
+                with gr.Column():
+                    label = gr.Label(label="answer", num_top_classes=NAMED)
+                    note = gr.Markdown()
+                    nearest = gr.Gallery(
+                        label="taught pictures most like it, by the cosine of their features",
+                        columns=NAMED,
+                        height=150,
+                        object_fit="contain",
+                        elem_classes="nearest",
+                        interactive=False,
+                        buttons=[],
+                        visible=False,
+                    )
+                    steps = gr.Plot(show_label=False, visible=False)
+        count = gr.State(SHOWN)
+        private: Any = {"api_visibility": "private"}
+        if served.start is not None:
+            more.click(
+                lambda shown: [min(shown + 1, CARDS), *(gr.update(visible=n <= shown) for n in range(CARDS))],
+                count,
+                [count, *columns],
+                **private,
+            )
+            learn.click(spoken(fit), [key, *cards], [key, summary, subject, *links], **private)
+        way.change(
+            lambda chosen: [gr.update(visible=chosen == mode) for mode in (DRAW, DROP) for _ in sheets],
+            way,
+            [*sheets, *boxes],
+            **private,
+        )
+        outputs = [label, note, nearest, steps]
+        for event in (query_sheet.drawn, query_box.change):
+            event(spoken(answer), [key, query_sheet, query_box], outputs, trigger_mode="always_last", **private)
+    blocks.state_session_capacity = limits.waiting
+    blocks.queue(max_size=limits.waiting, default_concurrency_limit=8, api_open=False)
+    return blocks
+
+
+def drawing_sheet(visible: bool, tools: str, large: bool = False) -> gr.HTML:
+    """A sheet whose value is a list of drawings, as data URLs."""
+    return gr.HTML(
+        html_template=SHEET.format(tools),
+        js_on_load=(HERE / "canvas.js").read_text(encoding="utf-8"),
+        apply_default_css=False,
+        elem_classes=["sheet", "large"] if large else ["sheet"],
+        visible=visible,
+    )
+
+
+def asked(classes: list[str]) -> str:
+    """Who answers."""
+    if not classes:
+        return "Nothing was taught yet."
+    return f"Give a picture, to be named as one of {wording.count(len(classes), 'class')}."
+
+
+def remark(answer: Answer) -> str:
+    """What the bars cannot say."""
+    found = answer.prediction
+    if found.label not in found.probabilities:
+        return f"**{found.label}**: its likeness to the pictures taught is {found.likeness:.3f}, too low."
+    if not answer.nearest:
+        return "The pictures that this model was taught are not stored with it, so none can be shown beside the answer."
+    return ""
+
+
+def shown(answer: Answer | None) -> tuple[Any, Any]:
+    """The nearest pictures and the steps of adapting, hidden where there are none."""
+    near, curve = (answer.nearest, answer.curve) if answer else ([], {})
+    drawn = probabilities(curve) if curve else None
+    return gr.update(value=near, visible=bool(near)), gr.update(value=drawn, visible=bool(curve))
+
+
+def link(key: str, kind: str) -> str:
+    """Where a model can be had."""
+    return f"models/{key}.{kind}"
+
+
+async def within(seconds: float, work: Awaitable[Made]) -> Made:
+    """What comes of work, if it comes in time."""
+    try:
+        return await asyncio.wait_for(work, seconds)
+    except TimeoutError as error:
+        raise HandfulError(f"This took more than {seconds:g} s; try it with fewer pictures.") from error
+
+
+def spoken(function: Callable[P, Awaitable[Made]]) -> Callable[P, Coroutine[Any, Any, Made]]:
+    """A HandfulError is shown on the page as its one sentence."""
+
+    @wraps(function)
+    async def said(*args: P.args, **kwargs: P.kwargs) -> Made:
+        try:
+            return await function(*args, **kwargs)
+        except HandfulError as error:
+            raise gr.Error(str(error), title="", print_exception=False) from error
+
+    return said

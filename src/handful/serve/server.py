@@ -1,0 +1,131 @@
+"""`handful serve`: open a model or a run, listen, stop cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from handful import wording
+from handful.errors import HandfulError
+from handful.model import Model, Preprocessing
+from handful.model.start import Start, from_model, from_run
+from handful.run import Run, is_run
+from handful.serve.limits import Limits
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+PACKAGES = ("gradio", "fastapi", "uvicorn")
+QUEUE = 2048  # connections that the system holds before they are accepted
+GRACE = 2  # seconds for answers that are under way when the server is stopped
+
+
+@dataclass(frozen=True)
+class Served:
+    """What is served: a fitted model, a start to teach from, or both.
+
+    start is None where a model holds only the network that was adapted to its classes.
+    """
+
+    name: str
+    model: Model | None
+    start: Start | None
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to a picture first."""
+        if self.model is not None:
+            return self.model.card.preprocessing
+        assert self.start is not None
+        return self.start.preprocessing
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it was made for drawings: dark ink on paper."""
+        return self.preprocessing.channels == 1 and self.preprocessing.invert
+
+    @property
+    def open_set(self) -> bool:
+        """Whether models that are taught say `none of these`, as the served one does."""
+        return self.model is not None and self.model.card.threshold is not None
+
+
+def open_served(folder: Path, data: str | None = None) -> Served:
+    """A model folder, or a run folder, whose page is to be taught first."""
+    if is_run(folder):
+        return Served(folder.name, None, from_run(Run.open(folder, data)))
+    if data is not None:
+        raise HandfulError(f"--data is about a run, and {folder} is none; leave it out.")
+    model = Model.load(folder)
+    try:
+        return Served(folder.name, model, from_model(model))
+    except HandfulError:  # it can be asked, and not taught
+        return Served(folder.name, model, None)
+
+
+async def application(served: Served, limits: Limits, uploads: Path) -> FastAPI:
+    """Endpoints and page; uploads: a folder for the pictures that lie on the page.
+
+    Made where an event loop runs: Gradio would otherwise open one, and leave it open.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # both are read when Gradio is imported or a page is made
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+    from handful.serve.api import api
+    from handful.serve.page import mount
+    from handful.serve.teaching import Shelf, Taught
+    from handful.serve.worker import Worker
+
+    shelf, worker = Shelf(Taught(served.model) if served.model else None), Worker()
+    return mount(api(served.name, shelf, worker, limits, uploads), served, shelf, worker, limits)
+
+
+def serve(folder: Path, host: str, port: int, limits: Limits, data: str | None = None) -> None:
+    """Serve until Ctrl-C or SIGTERM.  Raises HandfulError: no model or run, the extra not installed, a taken port."""
+    if missing := [package for package in PACKAGES if find_spec(package) is None]:
+        raise HandfulError(
+            f"To serve a page, {' and '.join(missing)} must be installed: pip install 'handful[web]' brings it."
+        )
+    served = open_served(folder, data)
+    listening = listen(host, port)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that what is temporary is deleted
+    with TemporaryDirectory(prefix="handful-") as uploads, listening:
+        classes = wording.count(len(served.model.card.classes), "class") if served.model else "a run, to be taught"
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{listening.getsockname()[1]}"
+        print(f"{served.name} ({classes}) is served at {address} until Ctrl-C.", flush=True)
+        try:
+            asyncio.run(answering(served, limits, Path(uploads), listening))
+        except KeyboardInterrupt:  # uvicorn raises it again once it has stopped
+            print("stopped")
+
+
+async def answering(served: Served, limits: Limits, uploads: Path, listening: socket.socket) -> None:
+    """Answer until a signal comes."""
+    import uvicorn
+
+    app = await application(served, limits, uploads)
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE)
+    server = uvicorn.Server(config)
+    # An open page holds a stream that ends only by being cut off, which is no error once a signal has come.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
+    await server.serve(sockets=[listening])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; of port 0, a free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=QUEUE)
+    except OSError as error:
+        raise HandfulError(
+            f"It is not possible to listen on port {port} of {host} ({error.strerror or error}); name another by "
+            "--port, or 0 for a free one."
+        ) from error

@@ -1,0 +1,195 @@
+"""What the page does with a model, without the page: teach it, ask it, look into it, pack it."""
+
+from __future__ import annotations
+
+import io
+import secrets
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+import handful.model
+from handful.data.pictures import Picture, opened, plain
+from handful.episodes import Episode
+from handful.methods import Metric
+from handful.methods.metric import Fitted
+from handful.model import Model, Prediction
+from handful.model.fitting import fitted
+from handful.model.model import pooled
+from handful.model.start import Start
+from handful.serve.limits import Refused
+
+THUMBNAIL = 128  # pixels of a side
+NEAREST = 5
+KEPT = 50  # models taught on the page that are kept, the latest ones
+SERVED = "served"
+
+
+class Supported(NamedTuple):
+    """The pictures that a model was taught: small copies to show, as the network takes them, and their features.
+
+    images: uint8 [n, C, H, W]; labels [n]; directions: features of unit length, [n, d].
+    """
+
+    thumbnails: list[Image.Image]
+    images: Tensor
+    labels: Tensor
+    directions: Tensor
+
+
+@dataclass
+class Taught:
+    """A model that the page can ask; one that was opened from its folder has not its pictures with it."""
+
+    model: Model
+    start: Start | None = None
+    support: Supported | None = None
+
+
+class Answer(NamedTuple):
+    """To one picture: its prediction, the support pictures that are most like it, and how adapting changes it.
+
+    nearest: small copies and captions, best first; curve: class -> its probability after 0, 1, ..., S inner steps.
+    """
+
+    prediction: Prediction
+    nearest: list[tuple[Image.Image, str]]
+    curve: dict[str, list[float]]
+
+
+def teach(pictures: Mapping[str, Sequence[Picture]], start: Start, open_set: bool = False) -> Taught:
+    """Fit a model on named classes of pictures, and keep what is shown of them.
+
+    Raises HandfulError: a picture that cannot be decoded; a number of classes that the start cannot learn.
+    """
+    model = fitted(pictures, start, open_set=open_set)
+    if isinstance(model.network, Fitted):  # all who teach have the same backbone: it is held once
+        model.network.backbone = start.method.backbone.cpu()
+        model.embed = embedder_of(start.method)
+    listed = [picture for given in pictures.values() for picture in given]
+    labels = torch.arange(len(pictures)).repeat_interleave(torch.tensor([len(given) for given in pictures.values()]))
+    images = torch.from_numpy(np.stack([start.preprocessing(picture)[0] for picture in listed]))
+    thumbnails = [thumbnail(picture) for picture in listed]
+    return Taught(model, start, Supported(thumbnails, images, labels, directions(model, images)))
+
+
+@lru_cache(maxsize=1)
+def embedder_of(method: Metric) -> Callable[[Tensor], Tensor]:
+    """The method's embedder, made once: by onnxruntime it holds weights of its own."""
+    return method.embedder()
+
+
+def thumbnail(picture: Picture) -> Image.Image:
+    """A small upright copy."""
+    with opened(picture.content()) as image:
+        image.draft("RGB", (2 * THUMBNAIL, 2 * THUMBNAIL))
+        small = plain(image).convert("RGB")
+        small.thumbnail((THUMBNAIL, THUMBNAIL))
+        return small
+
+
+def directions(model: Model, images: Tensor) -> Tensor:
+    """uint8 [n, C, H, W] -> features of unit length by the model's network, [n, d]."""
+    with torch.no_grad():
+        if isinstance(model.network, Fitted):
+            features = pooled(model.embed(images))
+        else:
+            features = model.network.get_submodule("backbone")(images.float().div(255))
+    return F.normalize(features, dim=-1)
+
+
+def ask(taught: Taught, picture: Picture) -> Answer:
+    """Name a picture, and say why.
+
+    Raises HandfulError: it cannot be decoded.
+    """
+    model, support = taught.model, taught.support
+    image = torch.from_numpy(model.card.preprocessing(picture))
+    (prediction,) = model.named(image, [picture.name])
+    if support is None:
+        return Answer(prediction, [], {})
+    cosines = support.directions @ directions(model, image)[0]
+    nearest = [
+        (support.thumbnails[row], f"{model.card.classes[int(support.labels[row])]} {float(cosines[row]):.2f}")
+        for row in cosines.argsort(descending=True)[:NEAREST].tolist()
+    ]
+    return Answer(prediction, nearest, curve(taught, image))
+
+
+def curve(taught: Taught, image: Tensor) -> dict[str, list[float]]:
+    """The probability of each class for an image uint8 [1, C, H, W] after 0, 1, ..., S inner steps on the support.
+
+    Empty for a method that takes no gradient steps.
+    """
+    start, support, card = taught.start, taught.support, taught.model.card
+    if start is None or support is None or isinstance(taught.model.network, Fitted):
+        return {}
+    method = start.method
+    method.attach_head(len(card.classes))  # others may have taught another number meanwhile
+    x, query = support.images.float().div(255), image.float().div(255)
+    episode = Episode(x[None], support.labels[None], query[None], support.labels.new_zeros(1, 1)).to(method.device)
+    logits = method.predict(episode, start.inner_steps, method.inductive)[:, 0, 0].double().cpu()
+    shares = (logits * card.temperature).softmax(-1)
+    return dict(zip(card.classes, shares.mT.tolist()))
+
+
+def exporter() -> Callable[[Model, Path], object] | None:
+    """What writes a model as an ONNX file, where the package that writes them is installed."""
+    found: Callable[[Model, Path], object] | None = getattr(handful.model, "export", None)
+    return found if find_spec("onnx") else None
+
+
+def exported(model: Model) -> bytes:
+    """The model as an ONNX file.  Raises HandfulError: it cannot be written as one."""
+    export = exporter()
+    if export is None:
+        raise Refused(404, "To export a model, install the extra that writes ONNX files: pip install 'handful[onnx]'.")
+    with TemporaryDirectory() as scratch:
+        file = Path(scratch) / "model.onnx"
+        export(model, file)
+        return file.read_bytes()
+
+
+def packed(model: Model) -> bytes:
+    """The model's folder as a zip archive."""
+    content = io.BytesIO()
+    with TemporaryDirectory() as scratch, zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(model.save(Path(scratch) / "model").iterdir()):
+            archive.write(path, f"model/{path.name}")
+    return content.getvalue()
+
+
+@dataclass
+class Shelf:
+    """The served model, and the latest models that were taught on the page; who knows a key may have the model."""
+
+    served: Taught | None = None
+    taught: OrderedDict[str, Taught] = field(default_factory=OrderedDict)
+
+    def put(self, taught: Taught, instead_of: str | None = None) -> str:
+        """Keep a model that was taught, perhaps instead of an older one; its key."""
+        key = secrets.token_urlsafe(16)
+        self.taught.pop(instead_of or "", None)
+        self.taught[key] = taught
+        while len(self.taught) > KEPT:
+            self.taught.popitem(last=False)
+        return key
+
+    def get(self, key: str) -> Taught:
+        """The model of a key.  Raises Refused (404) if it is not kept, or no longer."""
+        found = self.served if key == SERVED else self.taught.get(key)
+        if found is None:
+            raise Refused(404, f"There is no such model: the latest {KEPT} that were taught are kept; teach it again.")
+        return found

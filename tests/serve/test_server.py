@@ -1,0 +1,126 @@
+"""`handful serve` as a process: what can be served, many clients at once, a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from handful.cli import LOOPBACK
+from handful.errors import HandfulError
+from handful.model import Model
+from handful.serve import Limits
+from handful.serve import server as rooms
+from handful.serve.server import listen, open_served
+from handful.serve.teaching import teach
+from tests.conftest import Command, ok, refused
+from tests.serve.conftest import Server, maml, started, support_of
+
+CLIENTS = 100
+
+
+def test_a_hundred_clients_at_once(server: Server, shapes: Model, pictures: Path) -> None:
+    """None is turned away, and each gets the answer to its own picture."""
+    paths = [path for name in ("class03", "class08", "class11") for path in sorted((pictures / name).iterdir())]
+    expected = {Path(answer.input): answer for answer in shapes.predict(paths)}
+    asked = [paths[number % len(paths)] for number in range(CLIENTS)]
+
+    async def ask() -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=CLIENTS)
+        async with httpx.AsyncClient(base_url=server.address, limits=limits, timeout=120) as client:
+            before = (await client.get("/health")).json()["requests"]
+            sent = [client.post("/predict", files={"pictures": (path.name, path.read_bytes())}) for path in asked]
+            told = await asyncio.gather(*sent)
+            assert (await client.get("/health")).json()["requests"] == before + CLIENTS
+            return told
+
+    for path, told in zip(asked, asyncio.run(ask()), strict=True):
+        assert told.status_code == 200, told.text
+        (answer,) = told.json()
+        assert answer["input"] == path.name
+        assert answer["probabilities"] == pytest.approx(expected[path].probabilities, abs=1e-4)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly(shapes_folder: Path, number: int, tmp_path: Path) -> None:
+    """While a client holds on to it; what was sent is deleted."""
+    with started(shapes_folder, {"TMPDIR": str(tmp_path)}) as running:
+        sent = {"files": ("a.png", b"a picture")}
+        httpx.post(f"{running.address}/gradio_api/upload", files=sent, timeout=120).raise_for_status()
+        assert [path.name for path in tmp_path.glob("handful-*/*/*")] == ["a.png"]
+        with httpx.stream("GET", f"{running.address}/gradio_api/heartbeat/x", timeout=120):
+            said = running.stop(number)
+        assert running.process.returncode == 0, said
+        assert "stopped" in said
+        assert "Traceback" not in said
+        assert list(tmp_path.glob("handful-*")) == []
+
+
+def test_what_can_be_served(shapes_folder: Path, pictures: Path, tmp_path: Path) -> None:
+    served = open_served(shapes_folder)
+    assert served.model is not None
+    assert served.start is not None
+    assert served.drawn
+    assert not served.open_set
+    adapted = teach(support_of(pictures, 1), maml()).model.save(tmp_path / "adapted")
+    assert open_served(adapted).start is None
+    with pytest.raises(HandfulError, match=r"--data is about a run, and .*shapes is none"):
+        open_served(shapes_folder, "data/")
+    with pytest.raises(HandfulError, match="is not a model folder"):
+        open_served(tmp_path)
+
+
+def test_a_run_is_served_to_be_taught(handful: Command, recipe_file: Path, tmp_path: Path) -> None:
+    ok(handful("train", recipe_file, "--out", tmp_path / "run", "--set", "train.steps=4"))
+    served = open_served(tmp_path / "run")
+    assert (served.name, served.model) == ("run", None)
+    assert served.start is not None
+    assert served.preprocessing == served.start.preprocessing
+    assert not served.drawn
+
+
+def test_a_port_that_is_taken() -> None:
+    with listen(LOOPBACK, 0) as first, pytest.raises(HandfulError, match="name another by --port, or 0"):
+        listen(LOOPBACK, first.getsockname()[1])
+    with listen(LOOPBACK, 0) as free:
+        assert free.getsockname()[0] == LOOPBACK
+        assert free.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+
+
+def test_options_reach_the_server(handful: Command, shapes_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr("handful.serve.serve", lambda *given: told.append(given))
+    ok(handful("serve", shapes_folder))
+    words = (
+        "--max-upload 1 --max-pixels 2 --max-pictures 3 --max-seconds 4 --max-waiting 5 --host ::1 --port 0 --data D"
+    )
+    ok(handful("serve", shapes_folder, *words.split()))
+    assert told == [
+        (shapes_folder, "127.0.0.1", 7860, Limits(), None),
+        (shapes_folder, "::1", 0, Limits(2**20, 2_000_000, 3, 4.0, 5), "D"),
+    ]
+    assert handful("serve", shapes_folder, "--max-waiting", 0).code == 2
+
+
+def test_what_is_missing_is_named(handful: Command, shapes_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms, "find_spec", lambda name: None if name == "gradio" else object())
+    refused(handful("serve", shapes_folder), "gradio must be installed: pip install 'handful[web]'")
+
+
+def test_no_model_is_one_sentence(handful: Command, tmp_path: Path) -> None:
+    refused(handful("serve", tmp_path / "nothing", "--port", 0), "is not a model folder")
+
+
+def test_nothing_of_it_is_imported_before_it_is_asked_for() -> None:
+    code = (
+        "import sys, handful, handful.cli, handful.model; print([m for m in sys.modules if m in ('gradio', 'fastapi')])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"

@@ -1,0 +1,119 @@
+"""What the page does with a model: teach, ask, look into it."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import handful as hf
+from handful.errors import HandfulError
+from handful.model import Model
+from handful.model.start import from_model
+from handful.serve import Limits, teaching
+from handful.serve.figure import probabilities
+from handful.serve.teaching import KEPT, Shelf, Taught, ask, teach
+from handful.serve.uploads import PNG, drawn, support
+from tests.serve.conftest import CLASSES, maml, of_files, png, starting, support_of
+
+
+def test_the_nearest_pictures_are_those_of_the_class(pictures: Path) -> None:
+    start = starting(hf.methods.ProtoNet)
+    taught = teach(support_of(pictures), start)
+    (query,) = of_files([pictures / "class08" / "5.png"])
+    answer = ask(taught, query)
+    assert answer.prediction.label == "class08"
+    assert [caption.split()[0] for _, caption in answer.nearest[:2]] == ["class08"] * 2
+    assert len(answer.nearest) == teaching.NEAREST
+    cosines = [float(caption.split()[1]) for _, caption in answer.nearest]
+    assert cosines == sorted(cosines, reverse=True)
+    assert answer.curve == {}
+    same = of_files([pictures / "class08" / "1.png"])[0]
+    assert ask(taught, same).nearest[0][1] == "class08 1.00"
+
+
+def test_all_who_teach_share_a_backbone(pictures: Path) -> None:
+    start = starting(hf.methods.ProtoNet)
+    first, second = (teach(support_of(pictures, count), start).model for count in (1, 2))
+    assert first.network.backbone is second.network.backbone is start.method.backbone
+    assert first.embed is second.embed
+
+
+def test_a_served_model_can_be_taught_anew(shapes: Model, pictures: Path) -> None:
+    """It starts from the same backbone and head, so on the same pictures it becomes the same model."""
+    again = teach(support_of(pictures), from_model(shapes)).model
+    query = pictures / "class11" / "7.png"
+    (one,), (other,) = shapes.predict(query), again.predict(query)
+    assert other.probabilities == pytest.approx(one.probabilities, abs=1e-5)
+    assert again.card == shapes.card
+
+
+def test_an_adapted_network_cannot_be_taught_anew(pictures: Path) -> None:
+    model = teach(support_of(pictures, 1), maml()).model
+    with pytest.raises(HandfulError, match=r"a network that maml adapted to its classes.*name the run instead"):
+        from_model(model)
+
+
+def test_the_steps_of_adapting_end_at_the_answer(pictures: Path) -> None:
+    start = maml()
+    taught = teach(support_of(pictures), start)
+    (query,) = of_files([pictures / "class03" / "6.png"])
+    answer = ask(taught, query)
+    assert {name: len(values) for name, values in answer.curve.items()} == dict.fromkeys(CLASSES, start.inner_steps + 1)
+    assert sum(values[0] for values in answer.curve.values()) == pytest.approx(1)
+    last = {name: values[-1] for name, values in answer.curve.items()}
+    assert last == pytest.approx(answer.prediction.probabilities, abs=1e-4)
+    first = {name: values[0] for name, values in answer.curve.items()}
+    assert first != pytest.approx(last, abs=1e-3)
+    assert len(answer.nearest) == 5
+    (axes,) = probabilities(answer.curve).axes
+    bold = max(axes.lines, key=lambda line: line.get_linewidth())
+    assert np.asarray(bold.get_ydata())[-1] == pytest.approx(100 * max(last.values()))
+
+
+def test_a_model_from_its_folder_has_no_pictures_to_show(shapes: Model, pictures: Path) -> None:
+    (query,) = of_files([pictures / "class03" / "6.png"])
+    answer = ask(Taught(shapes), query)
+    assert (answer.nearest, answer.curve) == ([], {})
+
+
+def test_the_shelf_keeps_the_latest(shapes: Model) -> None:
+    shelf = Shelf(Taught(shapes))
+    keys = [shelf.put(Taught(shapes)) for _ in range(KEPT + 1)]
+    assert shelf.get(keys[-1]).model is shapes
+    assert shelf.get("served") is shelf.served
+    with pytest.raises(HandfulError, match="the latest 50 that were taught are kept"):
+        shelf.get(keys[0])
+    newer = shelf.put(Taught(shapes), instead_of=keys[-1])
+    assert keys[-1] not in shelf.taught
+    assert newer in shelf.taught
+
+
+def test_cards_become_classes(pictures: Path) -> None:
+    path = str(pictures / "class03" / "0.png")
+    drawing = PNG + base64.b64encode(png()).decode()
+    found = support([("a", None, [(path, None)]), ("", [drawing, drawing], None), ("empty", [], None)], Limits())
+    assert {name: [picture.name for picture in given] for name, given in found.items()} == {
+        "a": ["0.png"],
+        "class 2": ["drawing 1", "drawing 2"],
+    }
+    assert found["class 2"][0].content() == png()
+
+
+def test_cards_that_cannot_be_learned_from() -> None:
+    drawing = PNG + base64.b64encode(png()).decode()
+    with pytest.raises(HandfulError, match="Two classes are called 'a'"):
+        support([("a", [drawing], None), (" a ", [drawing], None)], Limits())
+    with pytest.raises(HandfulError, match="nothing to learn from yet"):
+        support([("a", None, None)], Limits())
+    with pytest.raises(HandfulError, match="These are 3 pictures, and 2 are learned from at most"):
+        support([("a", [drawing] * 3, None)], replace(Limits(), pictures=2))
+    with pytest.raises(HandfulError, match="16x16 pixels, and this server takes 100"):
+        support([("a", [drawing], None)], replace(Limits(), pixels=100))
+    for data in ("data:text/html,x", "!", None, 3):
+        with pytest.raises(HandfulError, match=r"no data URL of a PNG picture|no readable picture"):
+            support([("a", [data], None)], Limits())  # type: ignore[list-item]
+    assert drawn(drawing) == png()

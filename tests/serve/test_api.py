@@ -213,8 +213,8 @@ def test_openapi_says_what_is_taken_and_given(client: Client) -> None:
     predict = told["paths"]["/predict"]["post"]
     assert "multipart/form-data" in predict["requestBody"]["content"]
     answer = predict["responses"]["200"]["content"]["application/json"]["schema"]
-    assert answer["items"]["$ref"].endswith("/Prediction")
-    assert set(told["components"]["schemas"]["Prediction"]["properties"]) == {
+    assert answer["items"]["$ref"].endswith("/Named")
+    assert set(told["components"]["schemas"]["Named"]["properties"]) == {
         "input",
         "label",
         "probabilities",

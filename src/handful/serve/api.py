@@ -33,6 +33,15 @@ class Health(BaseModel):
     requests: int
 
 
+class Named(BaseModel):
+    """The answer to a picture, as in `handful predict --json`; a picture that cannot be read fails the request."""
+
+    input: str
+    label: str
+    probabilities: dict[str, float]
+    likeness: float | None
+
+
 class Failure(BaseModel):
     """Why there is no answer, in one sentence."""
 
@@ -55,9 +64,8 @@ def api(name: str, shelf: Shelf, worker: Worker, limits: Limits, uploads: Path) 
     @app.post(
         "/predict",
         responses={status: ERRORS[status] for status in (400, 413, 415, 422, 503)},
-        response_model_exclude={"__all__": {"error"}},  # here the whole request fails
     )
-    async def predict(pictures: Annotated[list[UploadFile], File(description="Pictures to name.")]) -> list[Prediction]:
+    async def predict(pictures: Annotated[list[UploadFile], File(description="Pictures to name.")]) -> list[Named]:
         """Name one or several pictures, as `handful predict --json` does."""
         nonlocal served
         if shelf.served is None:
@@ -77,7 +85,7 @@ def api(name: str, shelf: Shelf, worker: Worker, limits: Limits, uploads: Path) 
 
         answers = await asyncio.gather(*map(answer, pictures))
         served += 1
-        return answers
+        return [Named(**answer.as_dict()) for answer in answers]
 
     @app.get("/health")
     async def health() -> Health:

@@ -3,7 +3,7 @@ BIN = .venv/bin
 # The constraints hold wherever pip runs, in build environments too: a newer torch would pull gigabytes.
 export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: .venv/demo
 	$(BIN)/handful demo
@@ -16,6 +16,9 @@ lint: .venv/test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+docs: .venv/docs
+	$(BIN)/zensical build --strict --clean
+
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
@@ -25,6 +28,10 @@ $(BIN)/python:
 
 .venv/test: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[photos,test]"
+	touch $@
+
+.venv/docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	touch $@
 
 clean:

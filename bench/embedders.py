@@ -3,8 +3,8 @@
     python bench/embedders.py [--sizes 112 160 224] [--batch 32] [--repeats 9] [--threads 2] [--json FILE]
 
 Pixels of the given size, not resized inside; a batch of each way in turn, after a warm-up round.  "channels-last" is
-what `handful.onnx.TorchEmbedder` does, "onnxruntime" what `OnnxEmbedder` does, which is left out where the extra [onnx]
-is not installed.
+what `handful.embedders.TorchEmbedder` does, "onnxruntime" what `OnnxEmbedder` does, which is left out where the extra
+[onnx] is not installed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from handful.backbones import efficientnet_lite0
+from handful.embedders import Embed, OnnxEmbedder, TorchEmbedder, difference
 from handful.errors import HandfulError
 from handful.files import write_text
-from handful.onnx import Embed, OnnxEmbedder, TorchEmbedder, difference
 from handful.runtime import environment, keep_freed_memory
 
 Rows = list[dict[str, Any]]

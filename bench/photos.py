@@ -29,8 +29,9 @@ from handful.evaluation import interval
 from handful.files import write_text
 from handful.methods import METHODS, Metric
 from handful.methods.protonet import Prototypes
-from handful.model.fitting import BACKBONE, METHOD, VIEWS, from_backbone, shrunk
+from handful.model.fitting import shrunk
 from handful.model.inputs import batches
+from handful.model.start import BACKBONE, METHOD, VIEWS, from_backbone
 from handful.registry import build
 from handful.runtime import environment
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from PIL import Image
 from handful.cli import main
 from handful.data.store import Contents, ImageStore, write_store
 
+# Pytest listens to loggers that do not propagate, and to that one torch tells all that an export does, stacks and all.
+logging.getLogger("torch.__trace").propagate = True
 torch.set_num_threads(1)  # the tensors are tiny: threads would only wait for each other
 SIZE = 16
 

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from handful.errors import HandfulError
     from handful.evaluation import evaluate
     from handful.model import Model, fit
+    from handful.model.classifier import FewShotClassifier
     from handful.run import Run
     from handful.training import train
 
 _PLACES = {
+    "FewShotClassifier": "handful.model.classifier",
     "HandfulError": "handful.errors",
     "Model": "handful.model",
     "Run": "handful.run",
@@ -34,6 +36,7 @@ _PLACES = {
 }
 _ROOMS = ("backbones", "data", "methods", "problems")
 __all__ = [
+    "FewShotClassifier",
     "HandfulError",
     "Model",
     "Run",

@@ -261,6 +261,10 @@ def fit(
     open_set: Annotated[
         bool, typer.Option("--open-set", help="Say 'none of these' of pictures that are like no class.")
     ] = False,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Leave pictures out in turn, to see how good the model is.")
+    ] = True,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read.")] = False,
     inner_steps: Annotated[int | None, typer.Option(min=0, help="Of the run's inner loop.")] = None,
     data: Annotated[str | None, typer.Option(help="Folder of the run's data, if it has moved.")] = None,
     as_json: Json = False,
@@ -281,6 +285,8 @@ def fit(
         backbone=read_part(backbone) if backbone else None,
         method=read_part(method) if method else None,
         open_set=open_set,
+        check=check,
+        skip_bad=skip_bad,
     )
     model.save(out)
     show(model.card.model_dump(), as_json, f"{out}: {model.card}")
@@ -294,22 +300,48 @@ def predict(
         int | None, typer.Option(min=1, help="How many classes to name: 3 on the screen, all with --json.")
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Also write a table: input, label, a column a class.")] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on where a picture cannot be read; its answer says why.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Name pictures: label and probabilities."""
-    from dataclasses import asdict
-
     from handful.model import Model, files, write_csv
 
     opened = Model.load(model)
-    answers = opened.predict(list(dict.fromkeys(path for given in inputs for path in files(given))))
+    paths = list(dict.fromkeys(path for given in inputs for path in files(given)))
+    answers = opened.predict(paths, skip_bad=skip_bad)
     if csv:
         write_csv(csv, answers, opened.card.classes)
     named = top or (len(opened.card.classes) if as_json else 3)
     for answer in answers:
         answer.probabilities = dict(list(answer.probabilities.items())[:named])
     lines = [str(answer) for answer in answers]
-    show([asdict(answer) for answer in answers], as_json, "\n".join(lines))
+    show([answer.as_dict() for answer in answers], as_json, "\n".join(lines))
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    format: Annotated[str, typer.Option(help="onnx.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="The file; MODEL.onnx if not said.")] = None,
+    check: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A picture, or a folder of them, to compare on; can be given again. Two photographs that scikit-learn "
+            "brings, parts of them and four characters if not said."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a model as one file that takes pictures as they are, and compare it with torch."""
+    from dataclasses import asdict
+
+    from handful.model import Model
+    from handful.model import export as write
+
+    exported = write(Model.load(model), out or model.parent / f"{model.resolve().name}.onnx", format, check or None)
+    show(asdict(exported), as_json, str(exported))
 
 
 @app.command()
@@ -402,14 +434,21 @@ def data_list(as_json: Json = False) -> None:
 @data_app.command("check")
 def data_check(
     folder: Annotated[Path, typer.Argument(help="A folder: archives, class folders, or a store.")],
+    sheet: Annotated[
+        Path | None, typer.Option(help="Also draw the first pictures of each class, as a PNG file.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """What is in a folder, and what is wrong with it."""
     from dataclasses import asdict
 
-    from handful.data import check
+    from handful.data import check, samples
 
     found = check(folder)
+    if sheet is not None:
+        from handful.report import class_sheet, save
+
+        save(class_sheet(*samples(folder)), sheet)
     show(asdict(found), as_json, str(found))
     if found.problems:
         raise typer.Exit(2)

@@ -1,144 +1,70 @@
-"""Frozen backbones by onnxruntime instead of torch, with the same numbers: it is made for running, on a CPU above all.
-
-    embed = embedder(backbone)      # onnxruntime where the extra [photos] or [onnx] is installed, else torch
-    features = embed(images)        # uint8 or float [n, C, H, W] -> [n, out_features]
-
-A backbone is exported to ONNX once, into the cache folder, and compared with torch whenever it is opened.
-"""
+"""Writing and running ONNX files: what embedders and exported models share."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from handful.data.library import cache_dir
 from handful.errors import HandfulError
-from handful.files import write_atomically
-from handful.inner_loop import evaluating
-from handful.layout import channels_last
 
-BATCH = 32  # images at a time: on a CPU no number is faster
-GPU_BATCH = 256  # not measured yet
-TOLERANCE = 1e-4  # between onnxruntime and torch, as a part of the largest value
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
-
-Output = Literal["features", "maps"]
-Embed = Callable[[Tensor], Tensor]
-
-
-def embedder(backbone: nn.Module, output: Output = "features") -> Embed:
-    """A function from images, uint8 or float in [0, 1], [n, C, H, W], to their features or their last maps.
-
-    By onnxruntime if it is installed, and the backbone is a registered one, on the CPU and `frozen`, so that what was
-    exported stays right; else by torch.  Both leave the backbone as it is.  The result has no graph.
-    """
-    settled = getattr(backbone, "frozen", False) and all(p.device.type == "cpu" for p in backbone.parameters())
-    if settled and hasattr(backbone, "spec") and not absent():
-        return OnnxEmbedder(backbone, output)
-    return TorchEmbedder(backbone, output)
-
-
-class TorchEmbedder:
-    """Embeds by torch, in batches, on the device of the backbone."""
-
-    def __init__(self, backbone: nn.Module, output: Output = "features") -> None:
-        self.backbone = backbone
-        self.function = output_of(backbone, output)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """uint8 or float [n, C, H, W] -> [n, out_features] or [n, *map_shape]."""
-        device = next((p.device for p in self.backbone.parameters()), torch.device("cpu"))
-        batches = images.split(BATCH if device.type == "cpu" else GPU_BATCH)
-        with torch.no_grad(), evaluating(self.backbone):
-            return torch.cat([self.embed(batch.to(device)) for batch in batches])
-
-    def embed(self, images: Tensor) -> Tensor:
-        """One batch, its channels last: what a CPU is fastest with on depthwise convolutions (bench/embedders.py)."""
-        return self.function(channels_last(as_float(images))).contiguous()
-
-
-class OnnxEmbedder:
-    """Embeds by onnxruntime, in batches, on as many threads as torch has.
-
-    It holds the weights as they are now: what becomes of the backbone afterwards does not reach it.  Raises
-    HandfulError if the packages are not installed, or if the exported network does not compute what torch does.
-    """
-
-    def __init__(self, backbone: nn.Module, output: Output = "features") -> None:
-        if missing := absent():
-            raise HandfulError(
-                f"To embed by onnxruntime, {' and '.join(missing)} must be installed: pip install 'handful[onnx]'."
-            )
-        self.input_shape = input_shape(backbone)
-        file = cached(backbone, output)
-        probe = torch.rand(2, *self.input_shape, generator=torch.Generator().manual_seed(0))
-        wanted = TorchEmbedder(backbone, output)(probe)
-        if file.exists():
-            self.session = session(file)
-        if not file.exists() or difference(self(probe), wanted) > TOLERANCE:  # the code may have changed since
-            write_atomically(file, lambda temporary: export(backbone, output, temporary))
-            self.session = session(file)
-        if not (error := difference(self(probe), wanted)) <= TOLERANCE:
-            file.unlink()
-            raise HandfulError(
-                f"By onnxruntime the {output} of {type(backbone).__name__} are {error:.0e} away from torch's, more "
-                f"than {TOLERANCE:.0e}; embed by torch: handful.onnx.TorchEmbedder."
-            )
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """uint8 or float [n, C, H, W] -> [n, out_features] or [n, *map_shape]."""
-        if tuple(images.shape[1:]) != self.input_shape:
-            raise HandfulError(
-                f"The backbone was exported for images {list(self.input_shape)}, not {list(images.shape[1:])}; "
-                "resize them, or make it with this input_shape."
-            )
-        batches = (as_float(batch).cpu().contiguous().numpy() for batch in images.split(BATCH))
-        return torch.cat([torch.from_numpy(self.session.run(None, {"images": batch})[0]) for batch in batches])
-
-
-class Part(nn.Module):
-    """A backbone whose forward gives the output that is exported."""
-
-    def __init__(self, backbone: nn.Module, output: Output) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.function = output_of(backbone, output)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """[n, C, H, W] in [0, 1] -> [n, out_features] or [n, *map_shape]."""
-        return self.function(images)
-
-
-def export(backbone: nn.Module, output: Output, file: Path) -> None:
-    """Write a backbone as an ONNX file that takes any number of images of its `input_shape`; it is left unchanged."""
-    example = torch.zeros(2, *input_shape(backbone), device=next(backbone.parameters()).device)
-    with evaluating(backbone), quiet():
-        torch.onnx.export(
-            Part(backbone, output),
-            (example,),
-            file,
-            input_names=["images"],
-            output_names=[output],
-            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
 
 
 def absent() -> list[str]:
-    """The packages that onnxruntime's way needs and that are not installed."""
+    """The packages that ONNX files need and that are not installed."""
     return [package for package in PACKAGES if find_spec(package) is None]
+
+
+def required(purpose: str) -> None:
+    """Raise HandfulError if one of the packages is not installed; `purpose` begins the sentence."""
+    if missing := absent():
+        raise HandfulError(f"{purpose}, {' and '.join(missing)} must be installed: pip install 'handful[onnx]'.")
+
+
+def write(
+    file: Path,
+    module: nn.Module,
+    example: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    dynamic: Sequence[int],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a module, which is in eval mode, as one ONNX file.
+
+    example: the name of its input, and one; dynamic: the dimensions of which it may have any number; metadata: what
+    the file says of itself.  Raises HandfulError for a module that cannot be written as a graph.
+    """
+    ((name, value),) = example.items()
+    sizes = dict.fromkeys(dynamic, torch.export.Dim.DYNAMIC)
+    with quiet():
+        try:
+            program = torch.onnx.export(
+                module,
+                (value,),
+                input_names=[name],
+                output_names=list(outputs),
+                dynamic_shapes=(sizes,),
+                dynamo=True,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            raise HandfulError(
+                f"The network cannot be written as an ONNX graph ({reason}); it must not branch on what it computes, "
+                "nor have a size of its own where the input may have any."
+            ) from error
+        assert program is not None  # it is None only of the older exporter
+        program.model.metadata_props.update(metadata or {})
+        program.save(file, external_data=False)
 
 
 def session(file: Path) -> Any:
@@ -152,48 +78,14 @@ def session(file: Path) -> Any:
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
-def cached(backbone: nn.Module, output: Output) -> Path:
-    """The file of an exported backbone: named after all that it was made of, the weights too."""
-    spec = getattr(backbone, "spec", {"name": type(backbone).__name__})
-    digest = hashlib.sha256(json.dumps([spec, input_shape(backbone), torch.__version__], default=str).encode())
-    for key, value in backbone.state_dict().items():
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return cache_dir() / "onnx" / f"{spec['name']}-{output}-{digest.hexdigest()[:16]}.onnx"
-
-
-def input_shape(backbone: nn.Module) -> tuple[int, ...]:
-    """The shape of one image."""
-    shape: Any = backbone.input_shape
-    return tuple(shape)
-
-
-def output_of(backbone: nn.Module, output: Output) -> Embed:
-    """The backbone's forward, or its `maps`."""
-    if output == "maps" and not hasattr(backbone, "maps"):
-        raise HandfulError(f"{type(backbone).__name__} has no feature map, only features; use another backbone.")
-    function: Any = backbone if output == "features" else backbone.maps
-    return function
-
-
-def as_float(images: Tensor) -> Tensor:
-    """Images in [0, 1], of uint8 or float ones."""
-    return images.float().div(255) if images.dtype == torch.uint8 else images.float()
-
-
-def difference(found: Tensor, wanted: Tensor) -> float:
-    """The largest difference, as a part of the largest value."""
-    return float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-12))
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what the exporter says of packages that it does not need, and of torch's own deprecations."""
-    logger = logging.getLogger("torch.onnx")
+    """Without what the exporter says of packages that it lacks and of deprecations, and the graph that it failed at."""
+    logger = logging.getLogger("torch")
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

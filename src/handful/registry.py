@@ -65,7 +65,11 @@ def check_options(kind: str, registry: Registry, spec: Mapping[str, Any]) -> dic
     annotated: Any = maker if not inspect.isclass(maker) else maker.__init__
     hints = get_type_hints(annotated, include_extras=True)
     parameters = inspect.signature(maker).parameters.values()
-    fields: dict[str, Any] = {p.name: (hints[p.name], p.default) for p in parameters if p.name not in HANDED_IN}
+    fields: dict[str, Any] = {
+        p.name: (hints[p.name], ... if p.default is p.empty else p.default)
+        for p in parameters
+        if p.name not in HANDED_IN
+    }
     for option in options:
         if option not in fields:
             raise unknown(f"option of {kind} {name!r}", option, fields)
@@ -74,6 +78,8 @@ def check_options(kind: str, registry: Registry, spec: Mapping[str, Any]) -> dic
         return model(**options).model_dump()
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "missing" and len(first["loc"]) == 1:
+            raise HandfulError(f"{kind} {name!r} needs {first['loc'][0]!r}; give it.") from error
         raise HandfulError(
             f"{kind}.{first['loc'][0]} is {first['input']!r} in the recipe, but {kind} {name!r} wants: {first['msg']}."
         ) from error

@@ -72,6 +72,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
+def printable(path: object) -> str:
+    """A path or a file's name as text that can be printed and written: bytes that are no UTF-8 as `\\xe4`."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def duration(seconds: float) -> str:
     """`41 s`, `12 min`, `3 h 20 min`."""
     if seconds < 100:

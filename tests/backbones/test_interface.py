@@ -77,7 +77,8 @@ train: {steps: 5}
 
 @pytest.mark.parametrize("name", list(BACKBONES))
 def test_a_recipe_names_it_with_all_its_options(name: str) -> None:
-    recipe = parse(BASE, "a.yaml", [f"backbone={{name: {name}}}"]).resolved()
+    needed = ", model: resnet10t" if name == "timm" else ""
+    recipe = parse(BASE, "a.yaml", [f"backbone={{name: {name}{needed}}}"]).resolved()
     again = parse(recipe.to_yaml(), "again").resolved()
     assert again.backbone.spec() == recipe.backbone.spec()
 
@@ -91,6 +92,7 @@ def test_a_recipe_names_it_with_all_its_options(name: str) -> None:
             "{name: resnet18, weight: a.pth}",
             r"There is no option of backbone 'resnet18' 'weight'; did you mean 'weights'",
         ),
+        ("{name: timm}", "backbone 'timm' needs 'model'; give it"),
         ("{name: efficientnet_lite0, resolution: 0}", r"backbone.resolution is 0 in the recipe, .* wants: "),
         (
             "{name: efficientnet_lite, frozen: true}",

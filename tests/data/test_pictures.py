@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import zipfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from handful.data.pictures import WHOLE, Picture, View, box_of, decode, decode_views
+from handful.data.pictures import WHOLE, Picture, View, archive_members, box_of, decode, decode_views
+from handful.errors import HandfulError
 
 BICUBIC = Image.Resampling.BICUBIC
 
@@ -37,3 +41,22 @@ def test_views_are_parts_of_the_whole() -> None:
         assert np.array_equal(seen.transpose(1, 2, 0), np.asarray(image.resize((8, 8), BICUBIC, box)))
     last = image.resize((8, 8), BICUBIC, (20, 10, 30, 20))
     assert np.array_equal(found[3].transpose(1, 2, 0), np.asarray(ImageOps.mirror(last)))
+
+
+def test_a_bomb_in_an_archive_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("small.png", b"a")
+        with archive.open("huge.png", "w", force_zip64=True) as member:
+            for _ in range(257):
+                member.write(bytes(2**20))
+    assert (tmp_path / "a.zip").stat().st_size < 2**20
+    with pytest.raises(HandfulError, match=r"huge.png in .* unpacks to 257 MiB, more than a picture has \(256\); x"):
+        archive_members(tmp_path / "a.zip", "x")
+
+
+def test_of_an_animation_the_first_picture_counts(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
+    for name in ("a.gif", "a.webp", "a.png"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
+        seen = decode(Picture(name, "", "", (tmp_path / name).read_bytes), (3, 8, 8), "mend it")
+        assert seen[:, 4, 4].tolist() == [255, 0, 0]

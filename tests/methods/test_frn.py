@@ -58,6 +58,16 @@ def test_logits_are_those_of_the_paper(shot: int, divide: bool, form: Any) -> No
     torch.testing.assert_close(head(*given, WAY), published(*given, head))
 
 
+@pytest.mark.parametrize("shot", [1, 4])  # fewer rows than channels, and more
+@pytest.mark.parametrize("beta", [-0.2, 1.0])  # a rho below 2, and one of 2.7
+def test_what_is_settled_before_any_query_gives_the_same_logits(shot: int, beta: float) -> None:
+    (support, labels, query), head = task(shot), made(beta=beta)
+    settled = head.settled(support, labels, WAY)
+    torch.testing.assert_close(head.judge(query, settled), published(support, labels, query, head))
+    rows = shot * POSITIONS
+    assert settled.matrices.shape == (TASKS, WAY, rows if rows < D and beta < 0 else D, D)
+
+
 def test_supports_in_any_order_and_number() -> None:
     support, _, query = task()
     labels = torch.tensor([[2, 0, 2, 1, 2, 2], [1, 1, 1, 0, 2, 0]])

@@ -69,6 +69,7 @@ def test_logits_are_those_with_copies(spatial: bool, form: Any) -> None:
     torch.testing.assert_close(head(support, labels, query, WAY), expected)
     odd = torch.tensor([[2, 0, 2, 1, 2, 2], [1, 1, 1, 0, 2, 0]])
     torch.testing.assert_close(head(support, odd, query, WAY), explicit(head, support, odd, query))
+    torch.testing.assert_close(head.judge(query, head.settled(support, odd, WAY)), head(support, odd, query, WAY))
     plain = head.frn(support, labels, query, WAY)
     assert (expected - plain).abs().max() > 1e-2  # gates that do something
 

@@ -16,7 +16,7 @@ import handful as hf
 from handful.errors import HandfulError
 from handful.methods.ridge import RidgeHead
 from handful.model import NONE_OF_THESE, Model, fit
-from handful.model import fitting as rooms
+from handful.model import start as rooms
 from tests.conftest import Command, ok, refused
 
 CLASSES = ("class03", "class08", "class11")
@@ -88,9 +88,88 @@ def test_one_picture_of_each_class(pictures: Path) -> None:
     assert "none can be left out" in str(card)
 
 
+def test_without_the_check(pictures: Path) -> None:
+    model = fit(some(pictures, 3, 2, 3), backbone=backbone(), check=False)
+    assert model.card.check is None
+    assert model.card.temperature == 1
+    assert "How good it is was not checked." in str(model.card)
+
+
+def test_bad_pictures_are_left_out_if_asked(pictures: Path, tmp_path: Path) -> None:
+    for name in CLASSES:
+        shutil.copytree(pictures / name, tmp_path / "support" / name)
+    bad = tmp_path / "support" / CLASSES[1] / "3.png"
+    bad.write_text("no picture")
+    with pytest.raises(HandfulError, match=r"3\.png is no readable picture"):
+        fit(tmp_path / "support", backbone=backbone())
+    model = fit(tmp_path / "support", backbone=backbone(), skip_bad=True)
+    assert model.card.support == dict(zip(CLASSES, (8, 7, 8)))
+    assert model.card.notes == [f"Left out, since they cannot be read: {bad}."]
+    bad.unlink()
+    without = fit(tmp_path / "support", backbone=backbone())
+    queries = [pictures / "class15" / f"{i}.png" for i in range(8)]
+    assert model.predict(queries) == without.predict(queries)
+    for picture in (tmp_path / "support" / CLASSES[2]).iterdir():
+        picture.write_text("no picture")
+    with pytest.raises(HandfulError, match=r"No picture of the class 'class11' can be read \(.*0.png was tried\)"):
+        fit(tmp_path / "support", backbone=backbone(), skip_bad=True)
+
+
+def test_copies_are_left_out_together(pictures: Path) -> None:
+    """A copy in the support would name the picture that is left out."""
+    found = some(pictures, 2, 2, 2)
+    alone = fit(found, backbone=backbone()).card.check
+    first = found["class03"][0]
+    found["class03"].append(first)
+    model = fit(found, backbone=backbone())
+    assert model.card.notes == ["1 picture more than once in a class; copies are left out together."]
+    check = model.card.check
+    assert check is not None
+    assert alone is not None
+    assert (check.pictures, check.folds, alone.folds) == (7, 6, 6)
+    only = fit({"a": [first, first], "b": found["class08"]}, backbone=backbone()).card.check
+    assert only is not None
+    assert only.pictures == 2  # without its copy, the first class would have nothing
+
+
+def test_a_picture_in_two_classes_and_other_files_are_told(pictures: Path, tmp_path: Path) -> None:
+    for name in CLASSES:
+        shutil.copytree(pictures / name, tmp_path / name)
+    shutil.copy(tmp_path / CLASSES[0] / "1.png", tmp_path / CLASSES[2] / "again.png")
+    shutil.copy(tmp_path / CLASSES[0] / "2.png", tmp_path / "loose.png")
+    (tmp_path / "CLASS03").mkdir()
+    shutil.copy(pictures / "class15" / "2.png", tmp_path / "CLASS03" / "a.png")
+    (tmp_path / CLASSES[1] / "a.heic").write_bytes(b"")
+    twice, loose, other, same = fit(tmp_path, backbone=backbone()).card.notes
+    assert "'CLASS03' and 'class03' differ in case" in twice
+    assert "Passed over: 1 picture in no class folder" in loose
+    assert "(.heic)" in other
+    assert same.startswith("The same picture in two classes, so no answer is right for both: ")
+    assert same.endswith("1.png (class03), " + str(tmp_path / "class11" / "again.png") + " (class11).")
+
+
 def test_one_class_alone(pictures: Path) -> None:
     model = fit({"class03": [pictures / "class03" / "0.png", pictures / "class03" / "1.png"]}, backbone=backbone())
     assert model.predict([pictures / "class08" / "0.png"])[0].label == "class03"
+
+
+def test_one_class_of_one_picture(pictures: Path) -> None:
+    model = fit({"class03": pictures / "class03" / "0.png"}, backbone=backbone())
+    assert model.card.check is None
+    assert model.predict(pictures / "class08" / "0.png")[0].probabilities == {"class03": 1.0}
+
+
+def test_names_in_any_script(handful: Command, pictures: Path, tmp_path: Path) -> None:
+    names = ("ქართული", "日本 語", "naïve", "🐦")
+    for name, source in zip(names, sorted(pictures.iterdir())):
+        (tmp_path / "support" / "один" / name / "ниже").mkdir(parents=True)  # one folder deeper, and one folder around
+        for i in range(2):
+            shutil.copy(source / f"{i}.png", tmp_path / "support" / "один" / name / "ниже" / f"図{i}.png")
+    small = ("--backbone", "{name: conv4, channels: 4, downsample: stride, pooling: mean}")
+    assert "ქართული (2)" in ok(handful("fit", tmp_path / "support", "--out", tmp_path / "m", *small)).out
+    told = json.loads(ok(handful("predict", tmp_path / "m", tmp_path / "support", "--json")).out)
+    assert set(told[0]["probabilities"]) == set(names)
+    assert any("図0.png" in row["input"] for row in told)
 
 
 def test_more_pictures_have_one_view(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:

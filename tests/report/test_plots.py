@@ -292,12 +292,12 @@ def test_contact_sheet_wraps_long_rows_and_survives_any_name(tmp_path: Path) -> 
 
 
 def test_names_are_broken_to_the_width_they_have() -> None:
-    lines = sheet._fitted("Japanese_(katakana)/character12", 60, 9.0, 3)
+    lines = sheet.fitted_text("Japanese_(katakana)/character12", 60, 9.0, 3)
     assert "".join(lines) == "Japanese_(katakana)/character12"
-    assert all(sheet._text_width(line, 9.0) <= 60 for line in lines)
-    (line,) = sheet._fitted("W" * 40, 60, 9.0, 1)
+    assert all(sheet.text_width(line, 9.0) <= 60 for line in lines)
+    (line,) = sheet.fitted_text("W" * 40, 60, 9.0, 1)
     assert line.endswith("…")
-    assert sheet._text_width(line, 9.0) <= 60
+    assert sheet.text_width(line, 9.0) <= 60
 
 
 def test_contact_sheet_refuses_what_does_not_agree() -> None:

@@ -20,7 +20,8 @@ from PIL import Image
 import handful as hf
 from handful.data.pictures import Picture
 from handful.model import Model, Preprocessing
-from handful.model.fitting import Start, fitted
+from handful.model.fitting import fitted
+from handful.model.start import Start
 
 CLASSES = ("class03", "class08", "class11")
 SIDE = 28

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handful.model import Model
-from handful.model.fitting import from_model
+from handful.model.start import from_model
 from handful.serve import Limits, gate
 from handful.serve.gate import Gate
 from handful.serve.server import Served, application

@@ -12,7 +12,7 @@ import pytest
 import handful as hf
 from handful.errors import HandfulError
 from handful.model import Model
-from handful.model.fitting import from_model
+from handful.model.start import from_model
 from handful.serve import Limits, teaching
 from handful.serve.figure import probabilities
 from handful.serve.teaching import KEPT, Shelf, Taught, ask, teach

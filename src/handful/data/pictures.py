@@ -22,6 +22,7 @@ from handful.data.store import Contents
 from handful.errors import HandfulError
 
 AT_ONCE = 256  # pictures decoded ahead
+LARGEST_MEMBER = 256 * 2**20  # bytes of a file in an archive, unpacked
 
 Pixels = NDArray[np.uint8]
 
@@ -57,7 +58,7 @@ class Survey:
 
     kind: what it is; problems: a sentence for everything that is wrong with it, as far as that shows without
     decoding a picture; empty: classes without a picture, of which `problems` tells too; mend: the way out
-    for a picture that cannot be decoded.
+    for a picture that cannot be decoded; notes: sentences for what is no problem and good to know.
     """
 
     kind: str
@@ -65,6 +66,7 @@ class Survey:
     problems: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     mend: str = "mend it or remove it"
+    notes: list[str] = field(default_factory=list)
 
 
 def contents(survey: Survey, image_size: int, classes: int | None = None, **info: Any) -> Contents:
@@ -199,6 +201,12 @@ def archive_members(path: Path, way_out: str) -> dict[str, Callable[[], bytes]]:
         raise HandfulError(f"{path} is missing; {way_out}.") from error
     except (zipfile.BadZipFile, OSError) as error:
         raise HandfulError(f"{path} is no whole zip archive ({error}); {way_out}.") from error
+    for member in archive.infolist():
+        if member.file_size > LARGEST_MEMBER:  # a member gives no more than it declares
+            raise HandfulError(
+                f"{member.filename} in {path} unpacks to {member.file_size / 2**20:,.0f} MiB, more than a picture has "
+                f"({LARGEST_MEMBER / 2**20:.0f}); {way_out}."
+            )
     return {name: partial(archive.read, name) for name in archive.namelist() if not name.endswith("/")}
 
 

@@ -6,6 +6,7 @@ from handful.methods.frn import FRN
 from handful.methods.glofa import GLoFA
 from handful.methods.glofa_frn import GLoFAFRN
 from handful.methods.gradient_based import GradientBased
+from handful.methods.logistic import Logistic
 from handful.methods.maml import MAML
 from handful.methods.maml_plus_plus import MAMLPlusPlus
 from handful.methods.matching import MatchingNet
@@ -17,7 +18,7 @@ from handful.methods.proto_maml import ProtoMAML
 from handful.methods.protonet import MetaBaseline, ProtoNet
 from handful.methods.relation import RelationNet
 from handful.methods.reptile import Reptile
-from handful.methods.ridge import R2D2
+from handful.methods.ridge import R2D2, Ridge
 from handful.methods.simpleshot import SimpleShot
 from handful.registry import METHODS
 
@@ -32,6 +33,7 @@ __all__ = [
     "GLoFA",
     "GLoFAFRN",
     "GradientBased",
+    "Logistic",
     "MAMLPlusPlus",
     "MatchingNet",
     "MetaBaseline",
@@ -44,5 +46,6 @@ __all__ = [
     "ProtoNet",
     "RelationNet",
     "Reptile",
+    "Ridge",
     "SimpleShot",
 ]

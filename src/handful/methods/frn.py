@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from handful.methods.grouping import by_class
 from handful.methods.metric import Head, Metric
 from handful.methods.precision import full_precision
-from handful.methods.reconstruction import Form, distances
+from handful.methods.reconstruction import Form, Operators, distances, operators
 from handful.registry import METHODS, part
 
 Auxiliary = Literal["official", "mean", "off"]
@@ -45,7 +45,7 @@ class Supports(NamedTuple):
     gate: Tensor | None = None
 
 
-class FRNHead(Head[Supports]):
+class FRNHead(Head[Supports | Operators]):
     """Logits of queries from feature maps, for any ways and shots.
 
     form: how distances are computed (`reconstruction`); divide: divide features by sqrt(d), as is published for
@@ -73,15 +73,32 @@ class FRNHead(Head[Supports]):
         """Maps [B, S, r, d] with labels [B, S], by class."""
         return Supports(*by_class(support, labels, way))
 
-    def judge(self, query: Tensor, learned: Supports) -> Tensor:
-        """Maps [B, Q, r, d], the supports -> logits [B, Q, N]."""
-        support, counts, gate = learned
-        positions, d = query.shape[2:]
+    def settled(self, support: Tensor, labels: Tensor, way: int) -> Operators:
+        """Their operators."""
+        return self.operators(self.learn(support, labels, way))
+
+    def operators(self, learned: Supports) -> Operators:
+        """Of supports by class."""
+        return operators(*self.systems(learned))
+
+    def judge(self, query: Tensor, learned: Supports | Operators) -> Tensor:
+        """Maps [B, Q, r, d], the supports or their operators -> logits [B, Q, N]."""
+        if isinstance(learned, Operators):
+            found = learned.distances(query)
+        else:
+            found = distances(query, *self.systems(learned), form=self.form)
+        return -self.scale / self.divisor(query) * found
+
+    def systems(self, learned: Supports) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """The ridge systems of the classes: rows [B, N, K*r, d], penalty [B, N], rho, gate."""
+        maps, counts, gate = learned
+        positions, d = maps.shape[3:]
         penalty = counts.to(self.alpha.dtype) * positions / d * self.alpha.exp() + FLOOR
-        # Dividing all features by sqrt(d) is multiplying the penalty by d and dividing the distances by d.
-        divisor = d if self.divide else 1
-        found = distances(query, support.flatten(2, 3), divisor * penalty, self.beta.exp(), gate, self.form)
-        return -self.scale / divisor * found
+        return maps.flatten(2, 3), self.divisor(maps) * penalty, self.beta.exp(), gate
+
+    def divisor(self, maps: Tensor) -> int:
+        """Dividing all features [..., d] by sqrt(d) is multiplying the penalty by d and dividing the distances by d."""
+        return maps.shape[-1] if self.divide else 1
 
     def auxiliary(self, support: Tensor, labels: Tensor, way: int) -> Tensor:
         """A loss that turns the descriptors of different classes away from each other, mean over the tasks.

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from handful.methods.frn import Auxiliary, FRNClassMatrix, FRNHead, Supports
 from handful.methods.glofa import Activation, Aggregation, Gates
 from handful.methods.metric import Head, Metric
-from handful.methods.reconstruction import Form
+from handful.methods.reconstruction import Form, Operators
 from handful.registry import METHODS, part
 
 
-class GLoFAFRNHead(Head[tuple[Supports, Tensor]]):
+class GLoFAFRNHead(Head[tuple[Supports | Operators, Tensor]]):
     """Logits of queries from feature maps, by FRN under GLoFA's gates.
 
     gates: those of d channels, best with means and softplus, so that they do not depend on shots and none starts dead;
@@ -44,23 +44,30 @@ class GLoFAFRNHead(Head[tuple[Supports, Tensor]]):
         self.global_mask = nn.Parameter(torch.zeros(d))
 
     def learn(self, support: Tensor, labels: Tensor, way: int) -> tuple[Supports, Tensor]:
-        """Maps [B, S, r, d] with labels [B, S], by class, and gates [B, N, 1 or r, d]."""
+        """Maps [B, S, r, d] with labels [B, S], by class under their gates, and the gates [B, N, 1 or r, d]."""
         positions = support.shape[2] if self.spatial else 1
         read = support if self.spatial else support.mean(2, keepdim=True)
         at_each = self.gates(read.transpose(1, 2).flatten(0, 1), labels.repeat_interleave(positions, 0), way)
         gate = self.scaled(at_each.unflatten(0, (-1, positions)).transpose(1, 2))
-        return self.frn.learn(support, labels, way), gate
-
-    def judge(self, query: Tensor, learned: tuple[Supports, Tensor]) -> Tensor:
-        """Maps [B, Q, r, d], supports and gates -> logits [B, Q, N]."""
-        supports, gate = learned
+        supports = self.frn.learn(support, labels, way)
         if not self.spatial:
-            return self.frn.judge(query, supports._replace(gate=gate.squeeze(2)))
+            return supports._replace(gate=gate.squeeze(2)), gate
         # Each class of a task becomes a task of one class, with its own queries.
         gated = (supports.maps * gate.unsqueeze(2)).flatten(0, 1).unsqueeze(1)
+        return Supports(gated, supports.counts.view(-1, 1)), gate
+
+    def settled(self, support: Tensor, labels: Tensor, way: int) -> tuple[Operators, Tensor]:
+        """The operators of the supports, and the gates."""
+        supports, gate = self.learn(support, labels, way)
+        return self.frn.operators(supports), gate
+
+    def judge(self, query: Tensor, learned: tuple[Supports | Operators, Tensor]) -> Tensor:
+        """Maps [B, Q, r, d], supports or operators and gates -> logits [B, Q, N]."""
+        supports, gate = learned
+        if not self.spatial:
+            return self.frn.judge(query, supports)
         queries = (query.unsqueeze(1) * gate.unsqueeze(2)).flatten(0, 1)
-        logits = self.frn.judge(queries, Supports(gated, supports.counts.view(-1, 1)))
-        return logits.view(*supports.counts.shape, -1).mT
+        return self.frn.judge(queries, supports).view(*gate.shape[:2], -1).mT
 
     def scaled(self, gate: Tensor) -> Tensor:
         """With the global mask, and mean square 1 over positions and channels: [B, N, r, d]."""

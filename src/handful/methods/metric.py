@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from handful.data.dataset import Split
 from handful.data.store import ClassSplit
+from handful.embedders import Embed, Output, embedder
 from handful.episodes import Episode
 from handful.errors import HandfulError
 from handful.inner_loop import NormStats, evaluating
@@ -30,7 +31,6 @@ from handful.layout import laid_out
 from handful.methods.heads import features_of
 from handful.methods.method import Method, Outcome
 from handful.methods.precision import full_precision
-from handful.onnx import embedder
 
 IMAGES = 1024  # taken from a split at a time
 
@@ -47,6 +47,10 @@ class Head(nn.Module, ABC, Generic[Learned]):
     @abstractmethod
     def judge(self, query: Tensor, learned: Learned) -> Tensor:
         """Queries [B, Q, ...] -> logits [B, Q, N]."""
+
+    def settled(self, support: Tensor, labels: Tensor, way: int) -> Learned:
+        """The same, with all worked out that no query changes: for a model that learns once and judges often."""
+        return self.learn(support, labels, way)
 
     def forward(self, support: Tensor, labels: Tensor, query: Tensor, way: int) -> Tensor:
         """Both: supports [B, S, ...] with labels [B, S], queries [B, Q, ...] -> logits [B, Q, N]."""
@@ -192,7 +196,7 @@ class Fitted(nn.Module):
 
     def learn(self) -> Any:
         """What the head learns from the support set."""
-        return self.head.learn(self.support[None], self.labels[None], self.way)
+        return self.head.settled(self.support[None], self.labels[None], self.way)
 
 
 def embed(backbone: Any, images: Tensor, maps: bool) -> Tensor:
@@ -202,9 +206,14 @@ def embed(backbone: Any, images: Tensor, maps: bool) -> Tensor:
     return features
 
 
-def embedding(backbone: nn.Module, maps: bool) -> Callable[[Tensor], Tensor]:
-    """A function that embeds as `embed` does, images of uint8 too, without a graph, and quicker."""
-    run = embedder(backbone, "maps" if maps else "features")
+def embedding(
+    backbone: nn.Module, maps: bool, by: Callable[[nn.Module, Output], Embed] = embedder
+) -> Callable[[Tensor], Tensor]:
+    """A function that embeds as `embed` does, images of uint8 too, without a graph, and quicker.
+
+    by: makes it, of the backbone and what is wanted of it.
+    """
+    run = by(backbone, "maps" if maps else "features")
     return (lambda images: rows(run(images))) if maps else run
 
 

@@ -22,7 +22,7 @@ of the queries that are compared with it; it is folded into the operators, so qu
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -80,15 +80,52 @@ def direct(query: Tensor, support: Tensor, penalty: Tensor, rho: Tensor, gate: T
 
 def woodbury(query: Tensor, support: Tensor, penalty: Tensor, rho: Tensor, gate: Tensor | None = None) -> Tensor:
     """The distances by M = (1 - rho) I + rho penalty (S^T S + penalty I)^-1, the paper's equation 10."""
-    gated = _gated(support, gate)
-    inverse = ridge_inverse(gated.mT @ gated, penalty)
-    eye = torch.eye(query.shape[-1], dtype=query.dtype, device=query.device)
-    residual = (1 - rho) * eye + rho * penalty[..., None, None] * inverse  # no difference of near equals, as I - rho H
-    return _energy(query, _gated(residual, gate))
+    return woodbury_operators(support, penalty, rho, gate).distances(query)
 
 
 def closed(query: Tensor, support: Tensor, penalty: Tensor, rho: Tensor, gate: Tensor | None = None) -> Tensor:
     """The distances by |q|^2 - rho |V q|^2."""
+    return closed_operators(support, penalty, rho, gate).distances(query)
+
+
+class Operators(NamedTuple):
+    """What the distances are made of whatever the queries: |A q|^2, or |q|^2 - rho |A q|^2 if there is a rho.
+
+    matrices: A [B, N, k, d], with the gate in it; gate [B, N, d]: of the |q|^2.
+    """
+
+    matrices: Tensor
+    rho: Tensor | None = None
+    gate: Tensor | None = None
+
+    def distances(self, query: Tensor) -> Tensor:
+        """[B, Q, r, d] -> [B, Q, N]."""
+        found = _energy(query, self.matrices)
+        if self.rho is None:
+            return found
+        squares = query.square().mean(2)  # [B, Q, d]
+        total = squares.sum(-1, keepdim=True) if self.gate is None else squares @ self.gate.square().mT
+        return total - self.rho * found
+
+
+def operators(support: Tensor, penalty: Tensor, rho: Tensor, gate: Tensor | None = None) -> Operators:
+    """For any number of queries: the smaller of the two."""
+    m, d = support.shape[2:]
+    form = closed_operators if m < d and rho.item() < MOST_RHO else woodbury_operators
+    return form(support, penalty, rho, gate)
+
+
+def woodbury_operators(support: Tensor, penalty: Tensor, rho: Tensor, gate: Tensor | None = None) -> Operators:
+    """M [B, N, d, d]."""
+    gated = _gated(support, gate)
+    inverse = ridge_inverse(gated.mT @ gated, penalty)
+    eye = torch.eye(support.shape[-1], dtype=support.dtype, device=support.device)
+    residual = (1 - rho) * eye + rho * penalty[..., None, None] * inverse  # no difference of near equals, as I - rho H
+    return Operators(_gated(residual, gate))
+
+
+def closed_operators(support: Tensor, penalty: Tensor, rho: Tensor, gate: Tensor | None = None) -> Operators:
+    """V [B, N, m, d]."""
     if rho >= MOST_RHO:
         raise HandfulError(
             f"rho is {rho.item():.3g}, but the closed form of the distance needs less than {MOST_RHO}, beyond which a "
@@ -98,10 +135,7 @@ def closed(query: Tensor, support: Tensor, penalty: Tensor, rho: Tensor, gate: T
     gram = gated @ gated.mT
     root = ridge_factor((MOST_RHO - rho) * gram, 2 * penalty)  # P
     weights = torch.cholesky_solve(root, ridge_factor(gram, penalty))
-    explained = _energy(query, _gated(weights.mT @ gated, gate))
-    squares = query.square().mean(2)  # [B, Q, d]
-    total = squares.sum(-1, keepdim=True) if gate is None else squares @ gate.square().mT
-    return total - rho * explained
+    return Operators(_gated(weights.mT @ gated, gate), rho, gate)
 
 
 def _energy(query: Tensor, operators: Tensor) -> Tensor:

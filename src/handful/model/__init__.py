@@ -1,7 +1,8 @@
-"""From a handful of labelled pictures to a model: fit, check, save, load, predict."""
+"""From a handful of labelled pictures to a model: fit, check, save, load, predict, export."""
 
 from handful.model.card import NONE_OF_THESE, Card, Check, Preprocessing
-from handful.model.fitting import fit
+from handful.model.exporting import Exported, export
+from handful.model.fitting import add, fit
 from handful.model.inputs import files
 from handful.model.model import Model, Prediction, refuse_other_folder, write_csv
 
@@ -9,9 +10,12 @@ __all__ = [
     "NONE_OF_THESE",
     "Card",
     "Check",
+    "Exported",
     "Model",
     "Prediction",
     "Preprocessing",
+    "add",
+    "export",
     "files",
     "fit",
     "refuse_other_folder",

@@ -26,6 +26,11 @@ class Preprocessing(BaseModel):
     invert: bool
     """Turn dark ink on light paper into bright ink on black, as the training images were."""
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
     def __call__(self, picture: Picture, views: tuple[View, ...] = (WHOLE,)) -> NDArray[np.uint8]:
         """uint8 [V, C, H, W] of views of a picture."""
         seen = decode_views(picture, (self.channels, self.height, self.width), MEND, views)
@@ -46,7 +51,10 @@ class Check(BaseModel):
     """Parts of the support that were left out in turn; as many as pictures if each was left out alone."""
     floors: dict[str, float]
     worst: list[dict[str, Any]]
-    """The pictures that were named wrong, or with most doubt: picture, label, named, probability (of its label)."""
+    """The pictures that were named wrong, or with most doubt: picture, label, named, probability (of its label).
+
+    None of a model that pictures were added to: it does not know what they were called.
+    """
 
     def lines(self) -> list[str]:
         """For the screen."""
@@ -64,7 +72,7 @@ class Check(BaseModel):
             f"  {found['picture']}: named {found['named']}, with {100 * found['probability']:.0f} % for its own class"
             for found in wrong
         ]
-        if (more := round((1 - self.accuracy) * self.pictures) - len(wrong)) > 0:
+        if self.worst and (more := round((1 - self.accuracy) * self.pictures) - len(wrong)) > 0:
             lines.append(f"  and {wording.count(more, 'other')}")
         return lines
 
@@ -96,6 +104,8 @@ class Card(BaseModel):
     threshold: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     """The least likeness to a class; below it a picture is none of these."""
     check: Check | None = None
+    notes: list[str] = []
+    """What a person should know of the support: pictures that were left out, or are there twice."""
     accuracy: dict[str, Any] | None = None
     """What such models reach on test tasks of their training data: mean, ci95, tasks, way, shot, task_hash, floors."""
 
@@ -111,6 +121,8 @@ class Card(BaseModel):
         lines.append(f"By {self.method['name']} on {self.backbone['name']}{seen}; {base}{views}.")
         if self.check:
             lines += self.check.lines()
+        elif max(self.support.values()) > 1:
+            lines.append("How good it is was not checked.")
         else:
             lines.append("Each class has one picture, so none can be left out to see how good the model is.")
         if found := self.accuracy:
@@ -121,7 +133,7 @@ class Card(BaseModel):
             )
         if self.threshold is not None:
             lines.append(f"A picture whose likeness is below {self.threshold:.3f} is {NONE_OF_THESE}.")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.notes])
 
     @model_validator(mode="after")
     def _parts_have_names(self) -> Card:

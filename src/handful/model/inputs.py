@@ -18,6 +18,7 @@ from torch import Tensor
 from handful.data import list_images
 from handful.data.pictures import Picture
 from handful.errors import HandfulError
+from handful.wording import printable
 
 Input: TypeAlias = "str | Path | Image.Image | NDArray[Any] | Tensor"
 
@@ -34,7 +35,7 @@ def pictures(inputs: Input | Sequence[Input]) -> list[Picture]:
     found: list[Picture] = []
     for number, given in enumerate(listed(inputs)):
         if isinstance(given, str | Path):
-            found += [Picture(str(path), "", "", path.read_bytes) for path in files(Path(given))]
+            found += [Picture(printable(path), "", "", path.read_bytes) for path in files(Path(given))]
         else:
             name = f"picture {number}"
             found.append(Picture(name, "", "", _held(given, name)))

@@ -22,21 +22,24 @@ def folds_of(pictures: int) -> int:
     return pictures if pictures <= ALONE else FOLDS
 
 
-def leave_one_out(judge: Judge, labels: Tensor, way: int) -> tuple[Tensor, Tensor]:
+def leave_one_out(judge: Judge, labels: Tensor, way: int, same: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Which pictures can be judged by the others [m], and their logits [m, N].
 
-    judge: indices of the pictures to learn from [s], of those to judge [q] -> logits [q, N]; labels [n].  A picture
-    that is the only one of its class is never left out, and no part that is left out holds all of a class.
+    judge: indices of the pictures to learn from [s], of those to judge [q] -> logits [q, N]; labels [n]; same [n]: the
+    first picture that is the same, since copies are left out together.  A picture that is the only one of its class is
+    never left out, and no part that is left out holds all of a class.
     """
-    counts = torch.bincount(labels, minlength=way)
-    order = labels.argsort(stable=True)
-    part = torch.empty_like(labels)
-    part[order] = torch.arange(len(labels)) % folds_of(len(labels))
-    judged = counts[labels] > 1
+    first, group = torch.unique(torch.arange(len(labels)) if same is None else same, return_inverse=True)
+    folds = folds_of(len(first))
+    part = torch.empty_like(first)
+    part[labels[first].argsort(stable=True)] = torch.arange(len(first)) % folds
     logits = torch.zeros(len(labels), way)
-    for fold in range(folds_of(len(labels))):
-        out = judged & (part == fold)
+    judged = torch.zeros(len(labels), dtype=torch.bool)
+    for fold in range(folds):
+        out = part[group] == fold
+        out &= torch.bincount(labels[~out], minlength=way)[labels] > 0  # what would leave nothing of its class stays
         if out.any():
+            judged |= out
             logits[out] = judge((~out).nonzero().squeeze(1), out.nonzero().squeeze(1)).float()
     which = judged.nonzero().squeeze(1)
     return which, logits[which]

@@ -10,19 +10,21 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from handful.backbones import BACKBONES, weights_to_follow
 from handful.data.pictures import Picture
 from handful.data.store import new_folder
+from handful.embedders import Embed
 from handful.errors import HandfulError
 from handful.files import read_tensors, to_json, write_tensors, write_text
 from handful.methods import METHODS
@@ -30,7 +32,6 @@ from handful.methods.metric import Fitted, embedding
 from handful.model.card import NONE_OF_THESE, Card
 from handful.model.inputs import Input, batches, pictures
 from handful.model.leave_one_out import likeness
-from handful.onnx import Embed
 from handful.registry import build
 
 BATCH = 32
@@ -41,15 +42,24 @@ class Prediction:
     """One picture's answer: the most probable class, and the probabilities of the `top` classes, best first.
 
     likeness: to the picture of the support that is most like it, from 0 to 1, where the model knows; a model with a
-    threshold says `none of these` below it.
+    threshold says `none of these` below it.  error: why there is no answer.
     """
 
     input: str
     label: str
     probabilities: dict[str, float]
     likeness: float | None = None
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: all but `error`, or the input and its error alone."""
+        if self.error is not None:
+            return {"input": self.input, "error": self.error}
+        return {key: value for key, value in vars(self).items() if key != "error"}
 
     def __str__(self) -> str:
+        if self.error is not None:
+            return self.error
         named = ", ".join(f"{name} {100 * share:.1f} %" for name, share in self.probabilities.items())
         if self.label in self.probabilities:
             return f"{self.input}: {named}"
@@ -59,37 +69,51 @@ class Prediction:
 class Model:
     """A network fitted to named classes.  Predictions are inductive: each picture is judged by itself."""
 
-    def __init__(self, network: nn.Module, card: Card) -> None:
+    def __init__(self, network: nn.Module, card: Card, embed: Embed | None = None) -> None:
+        """embed: images -> features of a network that judges by them, if it is at hand; it is made if not."""
         self.network = network
         self.card = card
+        if embed is not None:
+            self.embed = embed
 
-    def predict(self, inputs: Input | Sequence[Input], top: int | None = None) -> list[Prediction]:
-        """Name pictures: files, folders of files, PIL images, arrays [H, W, C], tensors [C, H, W]."""
+    def predict(
+        self, inputs: Input | Sequence[Input], top: int | None = None, skip_bad: bool = False
+    ) -> list[Prediction]:
+        """Name pictures: files, folders of files, PIL images, arrays [H, W, C], tensors [C, H, W].
+
+        skip_bad: the answer to a picture that cannot be read holds the `error`, and the others are named all the same.
+        """
         wanted = pictures(inputs)
         if not wanted:
             raise HandfulError("Nothing to predict: name at least one picture or folder.")
         answers: list[Prediction] = []
-        for images in self.images(wanted):
-            names = [picture.name for picture in wanted[len(answers) : len(answers) + len(images)]]
-            answers += self.named(images, names, top)
+        for batch in batches(wanted, lambda picture: self.read(picture, skip_bad), BATCH):
+            named = iter(self.named([seen for seen in batch if not isinstance(seen, HandfulError)], top))
+            for seen in batch:
+                answer = Prediction("", "", {}, error=str(seen)) if isinstance(seen, HandfulError) else next(named)
+                answers.append(replace(answer, input=wanted[len(answers)].name))
         return answers
 
-    def named(self, images: Tensor, names: Sequence[str], top: int | None = None) -> list[Prediction]:
-        """The answers for images as the network takes them, uint8 [n, C, H, W], of pictures with these names."""
-        probabilities, alike = self.judged(images)
-        answers: list[Prediction] = []
-        for name, row, like in zip(names, probabilities, alike if alike is not None else [None] * len(images)):
+    def read(self, picture: Picture, skip_bad: bool) -> NDArray[np.uint8] | HandfulError:
+        """A picture as the network takes it, [C, H, W]."""
+        try:
+            return self.card.preprocessing(picture)[0]
+        except HandfulError as error:
+            if not skip_bad:
+                raise
+            return error
+
+    def named(self, images: Sequence[NDArray[np.uint8]], top: int | None) -> Iterator[Prediction]:
+        """Answers to pictures as the network takes them."""
+        if not images:
+            return
+        probabilities, alike = self.judged(torch.from_numpy(np.stack(images)))
+        for row, like in zip(probabilities, alike if alike is not None else [None] * len(probabilities)):
             best = row.argsort(descending=True)[: top or len(row)].tolist()
-            shares = {self.card.classes[index]: float(row[index]) for index in best}
+            named = {self.card.classes[index]: float(row[index]) for index in best}
             unknown = like is not None and self.card.threshold is not None and like < self.card.threshold
             label = NONE_OF_THESE if unknown else self.card.classes[best[0]]
-            answers.append(Prediction(name, label, shares, None if like is None else float(like)))
-        return answers
-
-    def images(self, wanted: Sequence[Picture]) -> Iterator[Tensor]:
-        """The pictures as the network takes them, uint8 [n, C, H, W], some at a time; decoded ahead, in threads."""
-        for batch in batches(wanted, lambda picture: self.card.preprocessing(picture)[0], BATCH):
-            yield torch.from_numpy(np.stack(batch))
+            yield Prediction("", label, named, None if like is None else float(like))
 
     def judged(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """uint8 [n, C, H, W] -> probabilities [n, classes], and likeness to the support [n] where it is known."""
@@ -144,6 +168,11 @@ class Model:
         shape = card.preprocessing
         if backbone is None:
             input_shape = (shape.channels, shape.height, shape.width)
+            if card.backbone["name"] not in BACKBONES:
+                raise HandfulError(
+                    f"{folder} has the backbone {card.backbone['name']}, which is no part of Handful; in Python, "
+                    "`hf.Model.load(folder, backbone=module)` takes it."
+                )
             with weights_to_follow():
                 backbone = build("backbone", BACKBONES, card.backbone, input_shape=input_shape)
         method = build("method", METHODS, card.method, backbone=backbone)
@@ -174,5 +203,5 @@ def write_csv(path: Path, answers: Sequence[Prediction], classes: Sequence[str])
     writer = csv.writer(table)
     writer.writerow(["input", "label", *classes])
     for answer in answers:
-        writer.writerow([answer.input, answer.label, *(answer.probabilities[name] for name in classes)])
+        writer.writerow([answer.input, answer.label, *(answer.probabilities.get(name) for name in classes)])
     write_text(path, table.getvalue())

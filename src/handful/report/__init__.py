@@ -5,6 +5,7 @@ Importing this room imports matplotlib; the rest of the package imports it insid
 
 from handful.report.curves import fitted_curves
 from handful.report.html import write_comparison, write_report, write_run_plots
+from handful.report.overview import class_sheet
 from handful.report.plots import (
     adaptation_curve,
     contact_sheet,
@@ -19,6 +20,7 @@ from handful.report.task import draw_task
 
 __all__ = [
     "adaptation_curve",
+    "class_sheet",
     "contact_sheet",
     "draw_step_sizes",
     "draw_task",

@@ -68,8 +68,8 @@ def contact_sheet(
     # The sheet is laid out in points, y downwards: name | support | queries, one line or more a class.
     rows = [(np.flatnonzero(given == label), np.flatnonzero(truth == label)) for label in range(way)]
     shots, asks = (max(1, min(most, max(len(row[part]) for row in rows))) for part, most in enumerate(ACROSS))
-    labels = [_fitted(name, 2 * CELL, 9.5, lines=3) for name in names[:way]]
-    named = 1.1 * max(_text_width(line, 9.5) for lines in labels for line in lines)  # bold is a tenth wider
+    labels = [fitted_text(name, 2 * CELL, 9.5, lines=3) for name in names[:way]]
+    named = 1.1 * max(text_width(line, 9.5) for lines in labels for line in lines)  # bold is a tenth wider
     pitch, support_left = CELL + GAP, MARGIN + named + 12
     query_left = support_left + shots * pitch + 16
     width, top = max(query_left + asks * pitch - GAP + MARGIN, 420.0), 70.0
@@ -90,11 +90,11 @@ def contact_sheet(
         ax.text(support_left - 12, y + CELL / 2, text, size=9.5, weight="bold", ha="right", va="center")
         for line in range(max(1, math.ceil(len(supports) / shots), math.ceil(len(queries) / asks))):
             for column, i in enumerate(supports[line * shots : (line + 1) * shots]):
-                _picture(ax, shown[i], support_left + column * pitch, y, LINE, 0.6)
+                draw_picture(ax, shown[i], support_left + column * pitch, y, LINE, 0.6)
             here = queries[line * asks : (line + 1) * asks]
             for column, i in enumerate(here):
                 right, left = answer[i] == truth[i], query_left + column * pitch
-                _picture(ax, asked[i], left, y, *((RIGHT, 1.0) if right else (WRONG, 2.4)))
+                draw_picture(ax, asked[i], left, y, *((RIGHT, 1.0) if right else (WRONG, 2.4)))
                 ax.text(
                     left + CELL / 2,
                     y + CELL + 3.5,
@@ -127,7 +127,7 @@ def _pictures(x: Array, name: str) -> NDArray[Any]:
     return last[..., 0] if last.shape[-1] == 1 else last
 
 
-def _picture(ax: Axes, picture: NDArray[Any], left: float, top: float, colour: str, width: float) -> None:
+def draw_picture(ax: Axes, picture: NDArray[Any], left: float, top: float, colour: str, width: float) -> None:
     """One picture in its frame, fitted into a cell without a change of its proportions."""
     h, w = picture.shape[0] * CELL / max(picture.shape[:2]), picture.shape[1] * CELL / max(picture.shape[:2])
     x, y = left + (CELL - w) / 2, top + (CELL - h) / 2
@@ -139,7 +139,7 @@ def _picture(ax: Axes, picture: NDArray[Any], left: float, top: float, colour: s
 
 def _caption(name: str, right: bool, probability: float | None) -> list[str]:
     """The lines under a query: what a mistake was named, and how sure the model was."""
-    lines = [] if right else _fitted(name, CELL + GAP - 3, CAPTION, lines=2)
+    lines = [] if right else fitted_text(name, CELL + GAP - 3, CAPTION, lines=2)
     return lines if probability is None else [*lines, f"{100 * probability:.0f} %"]
 
 
@@ -156,22 +156,22 @@ def _key(rows: list[tuple[NDArray[Any], NDArray[Any]]], mistakes: bool, probabil
 
 
 @cache
-def _text_width(text: str, size: float) -> float:
+def text_width(text: str, size: float) -> float:
     """Width in points."""
     font = FontProperties(family=font_families(), size=size)
     return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0])
 
 
-def _fitted(text: str, width: float, size: float, lines: int) -> list[str]:
+def fitted_text(text: str, width: float, size: float, lines: int) -> list[str]:
     """The text in at most `lines` lines no wider than `width` points, broken after a space, _, / or -.
 
     What has no such place is broken where it must be; what does not fit ends in an ellipsis.
     """
     fitted: list[str] = []
     while text and len(fitted) < lines:
-        ending = "…" if len(fitted) == lines - 1 and _text_width(text, size) > width else ""
+        ending = "…" if len(fitted) == lines - 1 and text_width(text, size) > width else ""
         n = len(text)
-        while n > 1 and _text_width(text[:n].rstrip() + ending, size) > width:
+        while n > 1 and text_width(text[:n].rstrip() + ending, size) > width:
             n -= 1
         if n < len(text) and not ending:
             n = max((i + 1 for i in range(n) if text[i] in " _/-"), default=n)

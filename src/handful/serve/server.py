@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from handful import wording
 from handful.errors import HandfulError
 from handful.model import Model, Preprocessing
-from handful.model.fitting import Start, from_model, from_run
+from handful.model.start import Start, from_model, from_run
 from handful.run import Run, is_run
 from handful.serve.limits import Limits
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import handful.onnx
+import handful.embedders
 from handful.backbones import conv4, efficientnet_lite0, mlp, resnet12, resnet18
+from handful.embedders import BATCH, GPU_BATCH, OnnxEmbedder, Output, TorchEmbedder, embedder
 from handful.errors import HandfulError
-from handful.onnx import BATCH, GPU_BATCH, OnnxEmbedder, Output, TorchEmbedder, absent, embedder
+from handful.onnx import absent
 
 needs_onnx = pytest.mark.skipif(bool(absent()), reason=f"{absent()} not installed: pip install handful[onnx]")
 
@@ -73,26 +74,26 @@ def test_a_backbone_is_exported_once_and_left_as_it_was(monkeypatch: pytest.Monk
     assert backbone.training
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
     assert [file.suffix for file in tmp_path.glob("onnx/*")] == [".onnx"]
-    monkeypatch.setattr(handful.onnx, "export", lambda *parts: pytest.fail("exported again"))
+    monkeypatch.setattr(handful.embedders, "export", lambda *parts: pytest.fail("exported again"))
     torch.testing.assert_close(OnnxEmbedder(backbone)(torch.ones(1, 3, 16, 16)), expected)
 
 
 @needs_onnx
 def test_other_weights_and_other_outputs_are_other_files() -> None:
     backbone = frozen()
-    files = {handful.onnx.cached(backbone, "features"), handful.onnx.cached(backbone, "maps")}
-    files |= {handful.onnx.cached(frozen(pooling="mean"), "features")}
+    files = {handful.embedders.cached(backbone, "features"), handful.embedders.cached(backbone, "maps")}
+    files |= {handful.embedders.cached(frozen(pooling="mean"), "features")}
     next(backbone.parameters()).data.add_(1)
-    files |= {handful.onnx.cached(backbone, "features")}
+    files |= {handful.embedders.cached(backbone, "features")}
     assert len(files) == 4
 
 
 @needs_onnx
 def test_what_was_exported_by_other_code_is_exported_anew() -> None:
     backbone = frozen(channels=5)
-    file = handful.onnx.cached(backbone, "features")
+    file = handful.embedders.cached(backbone, "features")
     file.parent.mkdir(parents=True, exist_ok=True)
-    handful.onnx.export(frozen(channels=5, pooling="flatten", norm="group"), "features", file)
+    handful.embedders.export(frozen(channels=5, pooling="flatten", norm="group"), "features", file)
     embed = OnnxEmbedder(backbone)
     images = torch.rand(2, 3, 16, 16)
     torch.testing.assert_close(embed(images), backbone(images), rtol=1e-4, atol=1e-4)
@@ -100,11 +101,11 @@ def test_what_was_exported_by_other_code_is_exported_anew() -> None:
 
 @needs_onnx
 def test_an_export_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handful.onnx, "TOLERANCE", -1.0)
+    monkeypatch.setattr(handful.embedders, "TOLERANCE", -1.0)
     backbone = frozen(channels=6)
     with pytest.raises(HandfulError, match=r"features of Conv4 are .* away from torch's, more than .* embed by torch"):
         OnnxEmbedder(backbone)
-    assert not handful.onnx.cached(backbone, "features").exists()
+    assert not handful.embedders.cached(backbone, "features").exists()
 
 
 @needs_onnx

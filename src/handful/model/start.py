@@ -1,0 +1,138 @@
+"""What a model is fitted from: a meta-trained run, or a backbone as it is with a head on its features."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from handful.backbones import BACKBONES
+from handful.data.pictures import WHOLE, View
+from handful.errors import HandfulError
+from handful.methods import METHODS, Method, Metric
+from handful.methods.metric import Fitted
+from handful.model.card import Preprocessing
+from handful.model.model import Model
+from handful.registry import build
+from handful.run import Run
+
+Spec = str | Mapping[str, Any]
+
+BACKBONE: dict[str, Any] = {"name": "efficientnet_lite0", "resolution": None, "pooling": "centre"}
+METHOD: dict[str, Any] = {"name": "ridge"}
+SIDE = 224
+CORNERS = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.5, 0.5))
+VIEWS = (WHOLE, View(mirrored=True), *(View(0.8, x, y) for x, y in CORNERS))  # bench/photos.py
+FEW = 500  # pictures; of more only the whole is embedded, for the time it takes
+REPORTED = (
+    *("mean", "ci95", "tasks", "way", "shot", "query", "task_hash", "norm_stats", "inner_steps"),
+    *("floors", "data", "split", "note"),
+)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a model is fitted from: a method, what it does to pictures, and where both come from.
+
+    views: of a support picture, each of which counts as a further one.
+    """
+
+    method: Method
+    preprocessing: Preprocessing
+    backbone: dict[str, Any]
+    trained_on: str
+    inner_steps: int = 0
+    recipe: str | None = None
+    views: tuple[View, ...] = (WHOLE,)
+    accuracy: Callable[[int, int], dict[str, Any] | None] = lambda way, shot: None
+
+
+def from_run(run: Run, inner_steps: int | None = None) -> Start:
+    """Start from a meta-trained run."""
+    if run.method.problem.name != "classification":
+        raise HandfulError(
+            f"fit takes labelled pictures, and the run {run.folder} does {run.method.problem.name}; in Python, "
+            "`network = run.method.fit(x, y)` adapts it to tensors x [n, ...] and y [n, 1]."
+        )
+    if inner_steps is not None and isinstance(run.method, Metric):
+        raise HandfulError(
+            f"inner_steps is {inner_steps}, but the run {run.folder} compares features and takes no gradient steps; "
+            "leave it out."
+        )
+    channels, height, width = run.data.input_shape
+    inverted = bool(run.data.info.get("inverted", False))
+    steps = inner_steps if inner_steps is not None else run.recipe.evaluate.inner_steps
+    steps = run.method.inner_steps if steps is None else steps
+    return Start(
+        run.method,
+        Preprocessing(channels=channels, height=height, width=width, invert=inverted),
+        run.recipe.backbone.spec(),
+        trained_on=run.data.name,
+        inner_steps=steps,
+        recipe=run.recipe.name,
+        accuracy=lambda way, shot: expected_accuracy(run, way, shot, steps),
+    )
+
+
+def from_backbone(backbone: Spec | nn.Module | None, method: Spec | None, images: int) -> Start:
+    """Start from a backbone as it is; it may be a module with `input_shape` and `out_features`."""
+    network: Any = backbone
+    if not isinstance(backbone, nn.Module):
+        network = build("backbone", BACKBONES, spec_of(backbone, BACKBONE), input_shape=(3, SIDE, SIDE))
+    chosen = spec_of(method, METHOD)
+    made: Method = build("method", METHODS, chosen, backbone=network)
+    if not isinstance(made, Metric):
+        raise HandfulError(
+            f"{chosen['name']} adapts a meta-trained network; train one first and name its run, or use a method that "
+            "compares features, such as ridge or protonet."
+        )
+    if any(parameter.dim() for parameter in made.head.parameters()):  # numbers alone, such as a scale, will do
+        raise HandfulError(
+            f"{chosen['name']} has a head that must be trained; train a run with it first, or use ridge or protonet."
+        )
+    channels, height, width = getattr(network, "input_shape", (3, SIDE, SIDE))
+    return Start(
+        made,
+        Preprocessing(channels=channels, height=height, width=width, invert=False),
+        getattr(network, "spec", {"name": type(network).__name__}),
+        trained_on="nothing further",
+        views=VIEWS if images <= FEW else (WHOLE,),
+    )
+
+
+def from_model(model: Model) -> Start:
+    """Start from what a fitted model was fitted from: its backbone, and its way to compare features."""
+    card, network = model.card, model.network
+    if not isinstance(network, Fitted):
+        raise HandfulError(
+            f"This model holds a network that {card.method['name']} adapted to its classes, and not the one that it "
+            "started from; to learn other classes, name the run instead."
+        )
+    method: Method = build("method", METHODS, card.method, backbone=network.backbone)
+    method.network.add_module("head", network.head)  # with what it learned
+    return Start(
+        method, card.preprocessing, card.backbone, card.trained_on, recipe=card.recipe, views=VIEWS[: card.views]
+    )
+
+
+def spec_of(part: Spec | None, default: dict[str, Any]) -> dict[str, Any]:
+    """The options of a part that is given by its name, by its options, or not at all."""
+    return default if part is None else {"name": part} if isinstance(part, str) else dict(part)
+
+
+def expected_accuracy(run: Run, way: int, shot: int, inner_steps: int) -> dict[str, Any] | None:
+    """The run's own inductive test result for this many ways, shots and steps, over most tasks, if it was measured."""
+    asked = {"split": "test", "way": way, "shot": shot, "inner_steps": inner_steps}
+    found = []
+    for path in (run.folder / "eval").glob("*.json"):
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            inductive = result["norm_stats"] in (run.method.inductive, "none")
+            if inductive and not result.get("trained_on") and all(result[key] == value for key, value in asked.items()):
+                found.append({key: result[key] for key in REPORTED})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise HandfulError(f"{path} is damaged; delete it, or score the run again.") from error
+    return max(found, key=lambda result: result["tasks"], default=None)

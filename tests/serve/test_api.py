@@ -9,17 +9,19 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
-import handful.model
+from handful import onnx
 from handful.model import Model
 from handful.model.start import from_model
-from handful.serve import Limits, teaching
+from handful.serve import Limits
 from handful.serve.server import Served, application
 from tests.serve.conftest import maml, png
 
@@ -59,7 +61,7 @@ def test_predict_answers_as_the_command_does(client: Client, shapes: Model, pict
     serving = client()
     told = serving.post("/predict", files=sent(*((path.name, path.read_bytes()) for path in paths)))
     assert told.status_code == 200
-    for answer, expected in zip(told.json(), map(asdict, shapes.predict(paths)), strict=True):
+    for answer, expected in zip(told.json(), (found.as_dict() for found in shapes.predict(paths)), strict=True):
         assert answer["input"] == Path(expected["input"]).name
         assert list(answer) == ["input", "label", "probabilities", "likeness"]
         assert answer["label"] == expected["label"]
@@ -196,15 +198,20 @@ def test_the_model_can_be_had(client: Client, shapes: Model, pictures: Path, tmp
     assert client().get("/models/..%2f..%2fetc.zip").status_code == 404
 
 
-def test_the_model_as_an_onnx_file(client: Client, shapes: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    def export(model: Model, file: Path) -> None:
-        assert model is shapes
-        file.write_bytes(b"a graph")
+def test_the_model_as_an_onnx_file(client: Client, shapes: Model, pictures: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: handful[onnx]")
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed: handful[onnx]")
+    told = client().get("/models/served.onnx")
+    assert told.status_code == 200, told.text
+    path = pictures / "class08" / "7.png"
+    picture = np.asarray(Image.open(path).convert("RGB"))[None]
+    shares = onnxruntime.InferenceSession(told.content).run(["probabilities"], {"pictures": picture})[0][0]
+    assert dict(zip(shapes.card.classes, shares)) == pytest.approx(shapes.predict(path)[0].probabilities, abs=1e-4)
 
-    monkeypatch.setattr(handful.model, "export", export, raising=False)
-    assert client().get("/models/served.onnx").content == b"a graph"
-    monkeypatch.setattr(teaching, "find_spec", lambda name: None)
-    refused(client().get("/models/served.onnx"), 404, "pip install 'handful[onnx]'")
+
+def test_without_what_writes_onnx_files(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx, "absent", lambda: ["onnxscript"])
+    refused(client().get("/models/served.onnx"), 501, "onnxscript must be installed")
 
 
 def test_openapi_says_what_is_taken_and_given(client: Client) -> None:
@@ -213,8 +220,8 @@ def test_openapi_says_what_is_taken_and_given(client: Client) -> None:
     predict = told["paths"]["/predict"]["post"]
     assert "multipart/form-data" in predict["requestBody"]["content"]
     answer = predict["responses"]["200"]["content"]["application/json"]["schema"]
-    assert answer["items"]["$ref"].endswith("/Named")
-    assert set(told["components"]["schemas"]["Named"]["properties"]) == {
+    assert answer["items"]["$ref"].endswith("/Answer")
+    assert set(told["components"]["schemas"]["Answer"]["properties"]) == {
         "input",
         "label",
         "probabilities",

@@ -24,6 +24,7 @@ WAIT = 60_000  # milliseconds, on a slow machine
 Line = list[tuple[float, float]]
 RING: Line = [(0.5 + 0.3 * math.cos(turn / 3), 0.5 + 0.3 * math.sin(turn / 3)) for turn in range(20)]
 CROSS = [[(0.2, 0.2), (0.8, 0.8)], [(0.8, 0.2), (0.2, 0.8)]]
+LEANING = [[(0.3, 0.2), (0.8, 0.8)], [(0.8, 0.3), (0.2, 0.8)]]
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_draw_two_symbols_and_see_one_recognised(page: Page) -> None:
     draw(page, cross.locator("canvas"), CROSS)
     cross.get_by_text("one more").click()
     expect(cross.locator(".strip img")).to_have_count(1)
-    draw(page, cross.locator("canvas"), CROSS, 0.1, 0.1, 0.7)
+    draw(page, cross.locator("canvas"), LEANING, 0.1, 0.1, 0.7)
     fit(page, 2)
     told = page.get_by_label("What was learned, and how well")
     expect(told).to_have_value(

@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -88,14 +88,10 @@ class Model:
             raise HandfulError("Nothing to predict: name at least one picture or folder.")
         answers: list[Prediction] = []
         for batch in batches(wanted, lambda picture: self.read(picture, skip_bad), BATCH):
-            here = list(zip(wanted[len(answers) :], batch))
-            good = [(picture.name, seen) for picture, seen in here if not isinstance(seen, HandfulError)]
-            names, images = zip(*good) if good else ((), ())
-            named = iter(self.named(torch.from_numpy(np.stack(images)), names, top) if good else [])
-            answers += [
-                Prediction(picture.name, "", {}, error=str(seen)) if isinstance(seen, HandfulError) else next(named)
-                for picture, seen in here
-            ]
+            named = iter(self.named([seen for seen in batch if not isinstance(seen, HandfulError)], top))
+            for seen in batch:
+                answer = Prediction("", "", {}, error=str(seen)) if isinstance(seen, HandfulError) else next(named)
+                answers.append(replace(answer, input=wanted[len(answers)].name))
         return answers
 
     def read(self, picture: Picture, skip_bad: bool) -> NDArray[np.uint8] | HandfulError:
@@ -107,17 +103,17 @@ class Model:
                 raise
             return error
 
-    def named(self, images: Tensor, names: Sequence[str], top: int | None = None) -> list[Prediction]:
-        """The answers for images as the network takes them, uint8 [n, C, H, W], of pictures with these names."""
-        probabilities, alike = self.judged(images)
-        answers: list[Prediction] = []
-        for name, row, like in zip(names, probabilities, alike if alike is not None else [None] * len(images)):
+    def named(self, images: Sequence[NDArray[np.uint8]], top: int | None) -> Iterator[Prediction]:
+        """Answers to pictures as the network takes them."""
+        if not images:
+            return
+        probabilities, alike = self.judged(torch.from_numpy(np.stack(images)))
+        for row, like in zip(probabilities, alike if alike is not None else [None] * len(probabilities)):
             best = row.argsort(descending=True)[: top or len(row)].tolist()
-            shares = {self.card.classes[index]: float(row[index]) for index in best}
+            named = {self.card.classes[index]: float(row[index]) for index in best}
             unknown = like is not None and self.card.threshold is not None and like < self.card.threshold
             label = NONE_OF_THESE if unknown else self.card.classes[best[0]]
-            answers.append(Prediction(name, label, shares, None if like is None else float(like)))
-        return answers
+            yield Prediction("", label, named, None if like is None else float(like))
 
     def judged(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """uint8 [n, C, H, W] -> probabilities [n, classes], and likeness to the support [n] where it is known."""

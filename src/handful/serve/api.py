@@ -16,12 +16,24 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from handful.errors import HandfulError
-from handful.model import Model, Prediction
+from handful.model import Model
 from handful.serve.gate import Gate, refusal
 from handful.serve.limits import Limits, Refused
 from handful.serve.teaching import Shelf, exported, packed
 from handful.serve.uploads import sent_picture
 from handful.serve.worker import Worker
+
+
+class Answer(BaseModel):
+    """The name of a picture: the most probable class, and the probabilities of all, best first.
+
+    likeness: to the picture of the support that is most like it, from 0 to 1, where the model knows.
+    """
+
+    input: str
+    label: str
+    probabilities: dict[str, float]
+    likeness: float | None
 
 
 class Health(BaseModel):
@@ -33,22 +45,13 @@ class Health(BaseModel):
     requests: int
 
 
-class Named(BaseModel):
-    """The answer to a picture, as in `handful predict --json`; a picture that cannot be read fails the request."""
-
-    input: str
-    label: str
-    probabilities: dict[str, float]
-    likeness: float | None
-
-
 class Failure(BaseModel):
     """Why there is no answer, in one sentence."""
 
     error: str
 
 
-ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": Failure} for status in (400, 404, 413, 415, 422, 503)}
+ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": Failure} for status in (400, 404, 413, 415, 422, 501, 503)}
 
 
 def api(name: str, shelf: Shelf, worker: Worker, limits: Limits, uploads: Path) -> FastAPI:
@@ -61,11 +64,8 @@ def api(name: str, shelf: Shelf, worker: Worker, limits: Limits, uploads: Path) 
     decoding = asyncio.Semaphore(cpu_count() or 1)
     served = 0
 
-    @app.post(
-        "/predict",
-        responses={status: ERRORS[status] for status in (400, 413, 415, 422, 503)},
-    )
-    async def predict(pictures: Annotated[list[UploadFile], File(description="Pictures to name.")]) -> list[Named]:
+    @app.post("/predict", responses={n: ERRORS[n] for n in (400, 413, 415, 422, 503)})
+    async def predict(pictures: Annotated[list[UploadFile], File(description="Pictures to name.")]) -> list[Answer]:
         """Name one or several pictures, as `handful predict --json` does."""
         nonlocal served
         if shelf.served is None:
@@ -76,16 +76,16 @@ def api(name: str, shelf: Shelf, worker: Worker, limits: Limits, uploads: Path) 
             )
         model = shelf.served.model
 
-        async def answer(upload: UploadFile) -> Prediction:
+        async def answer(upload: UploadFile) -> Answer:
             async with decoding:
                 content = await upload.read()
                 picture = await asyncio.to_thread(sent_picture, upload.filename, content, limits.pixels)
                 image = (await asyncio.to_thread(model.card.preprocessing, picture))[0]
-            return await worker.name(model, image, picture.name)
+            return Answer(**(await worker.name(model, image, picture.name)).as_dict())
 
         answers = await asyncio.gather(*map(answer, pictures))
         served += 1
-        return [Named(**answer.as_dict()) for answer in answers]
+        return answers
 
     @app.get("/health")
     async def health() -> Health:
@@ -93,18 +93,22 @@ def api(name: str, shelf: Shelf, worker: Worker, limits: Limits, uploads: Path) 
         classes = shelf.served.model.card.classes if shelf.served else []
         return Health(model=name, classes=classes, version=version("handful"), requests=served)
 
-    @app.get("/models/{key}.zip", response_class=Response, responses={404: ERRORS[404], 503: ERRORS[503]})
+    @app.get("/models/{key}.zip", response_class=Response, responses={n: ERRORS[n] for n in (404, 503)})
     async def folder(key: str) -> Response:
         """The served model (key `served`), or one taught on the page, as a zip archive of its folder."""
         return await download(key, packed, "application/zip", "model.zip")
 
-    @app.get("/models/{key}.onnx", response_class=Response, responses={404: ERRORS[404], 503: ERRORS[503]})
+    @app.get("/models/{key}.onnx", response_class=Response, responses={n: ERRORS[n] for n in (404, 501, 503)})
     async def onnx(key: str) -> Response:
         """The same as one ONNX file."""
         return await download(key, exported, "application/octet-stream", "model.onnx")
 
     async def download(key: str, pack: Callable[[Model], bytes], kind: str, file: str) -> Response:
-        content = await worker.run(pack, shelf.get(key).model)
+        model = shelf.get(key).model
+        try:
+            content = await worker.run(pack, model)
+        except HandfulError as error:  # a network that is no graph, or nothing that writes one
+            raise Refused(501, str(error)) from error
         return Response(content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{file}"'})
 
     @app.exception_handler(HandfulError)

@@ -16,10 +16,11 @@ from fastapi import FastAPI
 
 from handful import wording
 from handful.errors import HandfulError
+from handful.onnx import absent
 from handful.serve.figure import probabilities
 from handful.serve.limits import Limits
 from handful.serve.server import Served
-from handful.serve.teaching import SERVED, Answer, Shelf, ask, exporter, teach
+from handful.serve.teaching import SERVED, Answer, Shelf, ask, teach
 from handful.serve.uploads import dropped_and_drawn, support
 from handful.serve.worker import Worker
 
@@ -32,7 +33,7 @@ BUTTONS = '<button class="wipe" type="button">clear</button>'
 ANOTHER = '<button class="another" type="button">one more</button>'
 SHEET = '<canvas width="420" height="420"></canvas><div class="strip"></div><div class="tools">{}</div>'
 
-DOWNLOADS = {"Download the model": "zip"} | ({"As an ONNX file": "onnx"} if exporter() else {})
+DOWNLOADS = {"Download the model": "zip"} | ({} if absent() else {"As an ONNX file": "onnx"})
 TEACH = "Give each class a name and one example or more, fit, and go on to Try. Cards that stay empty are left out."
 CLOSED = (
     "This model holds a network that was adapted to its classes, and not the one that it started from. To teach other "

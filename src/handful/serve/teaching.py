@@ -6,10 +6,9 @@ import io
 import secrets
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -20,16 +19,17 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-import handful.model
 from handful.data.pictures import Picture, opened, plain
+from handful.embedders import Embed
 from handful.episodes import Episode
 from handful.methods import Metric
 from handful.methods.metric import Fitted
-from handful.model import Model, Prediction
+from handful.model import Model, Prediction, export
 from handful.model.fitting import fitted
 from handful.model.model import pooled
 from handful.model.start import Start
 from handful.serve.limits import Refused
+from handful.serve.worker import answers_to
 
 THUMBNAIL = 128  # pixels of a side
 NEAREST = 5
@@ -86,7 +86,7 @@ def teach(pictures: Mapping[str, Sequence[Picture]], start: Start, open_set: boo
 
 
 @lru_cache(maxsize=1)
-def embedder_of(method: Metric) -> Callable[[Tensor], Tensor]:
+def embedder_of(method: Metric) -> Embed:
     """The method's embedder, made once: by onnxruntime it holds weights of its own."""
     return method.embedder()
 
@@ -116,8 +116,8 @@ def ask(taught: Taught, picture: Picture) -> Answer:
     Raises HandfulError: it cannot be decoded.
     """
     model, support = taught.model, taught.support
-    image = torch.from_numpy(model.card.preprocessing(picture))
-    (prediction,) = model.named(image, [picture.name])
+    seen = model.card.preprocessing(picture)
+    image, (prediction,) = torch.from_numpy(seen), answers_to(model, list(seen), [picture.name])
     if support is None:
         return Answer(prediction, [], {})
     cosines = support.directions @ directions(model, image)[0]
@@ -145,17 +145,8 @@ def curve(taught: Taught, image: Tensor) -> dict[str, list[float]]:
     return dict(zip(card.classes, shares.mT.tolist()))
 
 
-def exporter() -> Callable[[Model, Path], object] | None:
-    """What writes a model as an ONNX file, where the package that writes them is installed."""
-    found: Callable[[Model, Path], object] | None = getattr(handful.model, "export", None)
-    return found if find_spec("onnx") else None
-
-
 def exported(model: Model) -> bytes:
-    """The model as an ONNX file.  Raises HandfulError: it cannot be written as one."""
-    export = exporter()
-    if export is None:
-        raise Refused(404, "To export a model, install the extra that writes ONNX files: pip install 'handful[onnx]'.")
+    """The model as an ONNX file.  Raises HandfulError: it cannot be written as one, or what writes it is missing."""
     with TemporaryDirectory() as scratch:
         file = Path(scratch) / "model.onnx"
         export(model, file)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from handful.model import Model, Prediction
@@ -44,14 +44,19 @@ class Worker:
             del self.queue[:BATCH]
             if not batch:
                 continue
-            images, names, answers = zip(*batch)
+            images, names, waiting = zip(*batch)
             try:
-                ready = await self.run(model.named, torch.from_numpy(np.stack(images)), names)
+                ready = await self.run(answers_to, model, images, names)
             except Exception as error:
-                for answer in answers:
+                for answer in waiting:
                     if not answer.done():
                         answer.set_exception(error)
             else:
-                for answer, prediction in zip(answers, ready):
+                for answer, prediction in zip(waiting, ready):
                     if not answer.done():
                         answer.set_result(prediction)
+
+
+def answers_to(model: Model, images: Sequence[NDArray[np.uint8]], names: Sequence[str]) -> list[Prediction]:
+    """The answers for images as the network takes them, [C, H, W], of pictures with these names."""
+    return [replace(answer, input=name) for answer, name in zip(model.named(images, None), names)]

@@ -8,8 +8,9 @@ export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 demo: .venv/demo
 	$(BIN)/handful demo
 
+# A process a core, each with one thread: most tests are too small to share.
 test: .venv/test lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 lint: .venv/test
 	$(BIN)/ruff check

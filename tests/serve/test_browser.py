@@ -24,7 +24,6 @@ WAIT = 60_000  # milliseconds, on a slow machine
 Line = list[tuple[float, float]]
 RING: Line = [(0.5 + 0.3 * math.cos(turn / 3), 0.5 + 0.3 * math.sin(turn / 3)) for turn in range(20)]
 CROSS = [[(0.2, 0.2), (0.8, 0.8)], [(0.8, 0.2), (0.2, 0.8)]]
-LEANING = [[(0.3, 0.2), (0.8, 0.8)], [(0.8, 0.3), (0.2, 0.8)]]
 
 
 @pytest.fixture
@@ -82,7 +81,7 @@ def test_draw_two_symbols_and_see_one_recognised(page: Page) -> None:
     draw(page, cross.locator("canvas"), CROSS)
     cross.get_by_text("one more").click()
     expect(cross.locator(".strip img")).to_have_count(1)
-    draw(page, cross.locator("canvas"), LEANING, 0.1, 0.1, 0.7)
+    draw(page, cross.locator("canvas"), [CROSS[0], [(0.8, 0.3), (0.3, 0.8)]])  # not the same once more
     fit(page, 2)
     told = page.get_by_label("What was learned, and how well")
     expect(told).to_have_value(
@@ -115,6 +114,17 @@ def test_upload_pictures_fit_and_see_the_name(page: Page, pictures: Path) -> Non
     page.locator("[data-testid=image] input[type=file]").set_input_files(pictures / "class08" / "6.png")
     expect(page.get_by_test_id("label-output-value")).to_have_text("class08")
     expect(page.locator(".nearest .caption-label").first).to_have_text(re.compile("^class08"))
+
+
+def test_what_is_drawn_and_what_is_dropped_are_not_mixed(page: Page, pictures: Path) -> None:
+    page.get_by_text("Drop pictures").click()
+    page.locator("[data-testid=image] input[type=file]").set_input_files(pictures / "class08" / "6.png")
+    name = page.get_by_test_id("label-output-value")
+    expect(name).to_have_text("class08")
+    expect(page.get_by_text("are not stored with it")).to_be_visible()
+    page.get_by_text("Draw", exact=True).click()
+    page.locator(".sheet.large").get_by_text("clear").click()
+    expect(name).not_to_be_visible()
 
 
 def test_what_is_wrong_is_said_on_the_page(page: Page) -> None:

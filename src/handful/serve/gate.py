@@ -18,9 +18,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handful.serve.limits import Limits, Refused
 
-ENDPOINTS = ("/predict", "/models/")  # these compute: bounded in number and in time
 PAGE = "/gradio_api/"
-OPEN = ("queue/join", "queue/data", "upload", "upload_progress", "heartbeat/", "startup-events", "app_id", "file=")
+UPLOAD, CALL = PAGE + "upload", PAGE + "queue/join"
+BOUNDED = ("/predict", "/models/", UPLOAD, CALL)  # in number and in time; the page's streams last as long as it is open
+OPEN = ("queue/join", "queue/data", "upload", "heartbeat/", "startup-events", "app_id", "file=")
 JSON_BYTES = 4 * 2**20  # of a request that is no upload: drawings are small
 FOLDER_BYTES = 2**30  # of pictures that wait on the page
 # The page asks nothing of any other host.  Its components are compiled from templates in the browser (eval).
@@ -53,7 +54,7 @@ class Gate:
             await self.app(scope, receive, send)
             return
         path: str = scope["path"]
-        counts = path.startswith(ENDPOINTS)
+        counts = path.startswith(BOUNDED)
         late = asyncio.timeout(self.limits.seconds if counts else None)
         started = False
 
@@ -69,7 +70,7 @@ class Gate:
         try:
             async with late:
                 body = self._admit(scope, path, receive)
-                if path == PAGE + "queue/join":
+                if path == CALL:
                     body = await self._without_paths(body)
                 await self.app(scope, body, answer)
         except (Refused, TooLong, TimeoutError) as error:
@@ -81,16 +82,16 @@ class Gate:
 
     def _admit(self, scope: Scope, path: str, receive: Receive) -> Receive:
         """Refuse by what is known before the body; else the body, which is counted as it is read."""
-        if path.startswith(ENDPOINTS) and self.inside > self.limits.waiting:
+        if path.startswith(BOUNDED) and self.inside > self.limits.waiting:
             raise Refused(503, f"{self.limits.waiting} requests are waiting already; try again in a moment.")
         if path == "/predict" and scope["method"] != "POST":
             raise Refused(405, "Send pictures to /predict by POST, as multipart/form-data.")
-        upload = path in ("/predict", PAGE + "upload")
+        upload = path in ("/predict", UPLOAD)
         if path.startswith(PAGE):
             way = path.removeprefix(PAGE)
             if not way.startswith(OPEN) or (way.startswith("file=") and not self._sent(way.removeprefix("file="))):
                 raise Refused(404, "There is nothing here.")
-            if way == "upload" and size_of(self.uploads) > FOLDER_BYTES:
+            if path == UPLOAD and size_of(self.uploads) > FOLDER_BYTES:
                 raise Refused(503, "The server holds as many pictures as it may; try again in an hour.")
         most = self.limits.upload if upload else JSON_BYTES
         long = f"The request is longer than {most:,} bytes, the most that is taken; send fewer or smaller pictures."

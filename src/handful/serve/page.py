@@ -74,7 +74,7 @@ def page(served: Served, shelf: Shelf, worker: Worker, limits: Limits) -> gr.Blo
 
     async def fit(key: str | None, *cards: Any) -> tuple[Any, ...]:
         assert served.start is not None
-        found = support(list(zip(cards[::3], cards[1::3], cards[2::3])), limits)
+        found = await asyncio.to_thread(support, list(zip(cards[::3], cards[1::3], cards[2::3])), limits)
         taught = await within(limits.seconds, worker.run(teach, found, served.start, served.open_set))
         key = shelf.put(taught, instead_of=key)
         card = taught.model.card
@@ -85,10 +85,13 @@ def page(served: Served, shelf: Shelf, worker: Worker, limits: Limits) -> gr.Blo
             *(gr.update(link=link(key, kind), visible=True) for kind in DOWNLOADS.values()),
         )
 
-    async def answer(key: str | None, drawing: list[str] | None, path: str | None) -> tuple[Any, ...]:
-        given = dropped_and_drawn([path] if path else [], drawing, limits)
+    async def answer(key: str | None, way: str, drawing: list[str] | None, path: str | None) -> tuple[Any, ...]:
+        paths = [path] if path and way == DROP else []
+        given = await asyncio.to_thread(dropped_and_drawn, paths, drawing if way == DRAW else [], limits)
         if not given:
             return None, "", *shown(None)
+        if key is None and served.model is None:
+            raise HandfulError("Nothing was taught yet; give examples in Teach, and fit.")
         found = await within(limits.seconds, worker.run(ask, shelf.get(key or SERVED), given[0]))
         best = dict(list(found.prediction.probabilities.items())[:NAMED])
         return best, remark(found), *await worker.run(shown, found)
@@ -189,7 +192,7 @@ def page(served: Served, shelf: Shelf, worker: Worker, limits: Limits) -> gr.Blo
         )
         outputs = [label, note, nearest, steps]
         for event in (query_sheet.drawn, query_box.change):
-            event(spoken(answer), [key, query_sheet, query_box], outputs, trigger_mode="always_last", **private)
+            event(spoken(answer), [key, way, query_sheet, query_box], outputs, trigger_mode="always_last", **private)
     blocks.state_session_capacity = limits.waiting
     blocks.queue(max_size=limits.waiting, default_concurrency_limit=8, api_open=False)
     return blocks

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -146,6 +148,41 @@ def test_resume_is_bit_identical(recipe_file: Path, tmp_path: Path) -> None:
     for which in ("last", "best"):
         assert same(weights(resumed, which), weights(whole, which))
     assert without_time(tmp_path / "broken") == without_time(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_told_to_stop_it_finishes_the_step_and_loses_nothing(
+    recipe_file: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Between two rows of the metrics, long before a validation."""
+    changes = ("train.validate_every=30",)
+    whole = trained(recipe_file, tmp_path / "whole", *changes)
+
+    def tell(self: Batches, step: int) -> Any:
+        if step == 10:
+            os.kill(os.getpid(), number)
+        return original(self, step)
+
+    original, handler = Batches.__getitem__, signal.getsignal(number)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Batches, "__getitem__", tell)
+        with pytest.raises(KeyboardInterrupt):
+            trained(recipe_file, tmp_path / "broken", *changes)
+    assert signal.getsignal(number) == handler
+    _, metadata = read_tensors(tmp_path / "broken" / "checkpoints" / "last" / "training.safetensors")
+    told = json.loads(metadata["progressed"])
+    assert (told["step"], len(told["losses"])) == (11, 2)
+    resumed = trained(recipe_file, tmp_path / "broken", *changes)
+    assert same(weights(resumed), weights(whole))
+    assert without_time(tmp_path / "broken") == without_time(tmp_path / "whole")
+
+
+def test_results_of_weights_that_are_gone_are_deleted(recipe_file: Path, tmp_path: Path) -> None:
+    run = trained(recipe_file, tmp_path / "run")
+    run.save_weights("last")
+    assert list((tmp_path / "run" / "eval").glob("*.json"))
+    run.save_weights("best")
+    assert not list((tmp_path / "run").glob("eval/*.json"))
 
 
 def test_max_minutes_stops_cleanly_and_the_rest_follows(recipe_file: Path, tmp_path: Path) -> None:

@@ -42,6 +42,9 @@ class Progressed:
     step: int = 0
     seconds: float = 0.0
     best_score: float | None = None  # until the first validation
+    losses: list[float] = field(default_factory=list)
+    """Of the steps since the last row of `metrics.csv`, and their scores."""
+    scores: list[float] = field(default_factory=list)
     chunk: int = 0
     """Tasks whose graph is held at a time; 0 before that is decided (`handful.memory`)."""
     backprop: str = "graph"

@@ -97,7 +97,12 @@ def train(
         str, typer.Option(help="32-true, or bf16-mixed: backbones of metric methods and pre-training in bfloat16.")
     ] = "32-true",
     max_minutes: Annotated[
-        float | None, typer.Option(min=0, help="Stop after this much training in all, saved and evaluated.")
+        float | None,
+        typer.Option(
+            min=0,
+            help="Stop after this much training of all sessions together, saved and evaluated. Looked at ten times "
+            "between two validations.",
+        ),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew: delete the run that is in --out.")] = False,
     as_json: Json = False,
@@ -117,7 +122,7 @@ def train(
             quiet=as_json,
         )
     except KeyboardInterrupt:
-        print("handful: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        print("handful: interrupted; the same command goes on from where it was saved last.", file=sys.stderr)
         raise typer.Exit(130) from None
     if as_json:
         print(f"[{', '.join(result.to_json() for result in results)}]")

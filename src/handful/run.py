@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,9 @@ class Run:
         return self.folder / "checkpoints" / which / "model.safetensors"
 
     def save_weights(self, which: str) -> None:
-        """Write the method's weights as `best` or `last`."""
+        """Write the method's weights as `best` or `last`; results of earlier best weights are then deleted."""
+        if which == "best":
+            shutil.rmtree(self.folder / "eval", ignore_errors=True)
         write_tensors(self.weights(which), self.method.state_dict())
 
     def load_weights(self, which: str) -> None:

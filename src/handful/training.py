@@ -29,6 +29,7 @@ from handful.episodes import ImageSampler
 from handful.errors import HandfulError, unknown
 from handful.evaluation import Result, evaluate_method
 from handful.files import to_json, write_text
+from handful.interruption import noted
 from handful.memory import plan
 from handful.methods import METHODS, Method, Pretraining
 from handful.problems import problem_of
@@ -231,7 +232,8 @@ def fit(
 ) -> Progressed:
     """The loop: draw a batch, descend its loss, log, validate the method on episodes, save.
 
-    max_minutes bounds the training time of all sessions together; it is looked at whenever a row is logged.
+    max_minutes bounds the training time of all sessions together; it is looked at whenever a row is logged.  Told to
+    stop (Ctrl-C, SIGTERM), it finishes the step, saves, and raises KeyboardInterrupt.
     """
     out = run.folder
     module, optimizer = fabric.setup(learner, outer_optimizer(learner, run.method.backbone, settings))
@@ -254,44 +256,54 @@ def fit(
         log.write({"step": 0, "seconds": 0.0, **validate(run, protocol, progressed)})
     every_row = max(1, settings.validate_every // ROWS_PER_VALIDATION)
     spent, started = progressed.seconds, time.perf_counter()
-    losses: list[float] = []
-    scores: list[float] = []
+    losses, scores = progressed.losses, progressed.scores
     learner.train()
-    for batch in loaded(batches, range(progressed.step, settings.steps), settings.workers, fabric.device):
-        torch.manual_seed(run.recipe.seed * 1_000_003 + progressed.step)  # dropout is the step's own, resumed or not
-        run.method.outer_step = progressed.step
-        loss, score = descend(fabric, module, optimizer, fabric.to_device(batch), settings.clip)
-        check_finite(loss, run, progressed.step, batches)
-        optimizer.step()
-        schedule.step()
-        progressed.step += 1
-        losses.append(loss)
-        scores.append(score)
-        due = progressed.step % settings.validate_every == 0 or progressed.step == settings.steps
-        if progressed.step % every_row and not due:
-            continue
-
-        row: dict[str, Any] = {
-            "step": progressed.step,
-            "seconds": round(spent + time.perf_counter() - started, 2),
-            "loss": sum(losses) / len(losses),
-            "score": sum(scores) / len(scores),
-            "lr": optimizer.param_groups[0]["lr"],
-        }
-        losses, scores = [], []
-        if due:
-            row |= validate(run, protocol, progressed)
-        progressed.seconds = spent + time.perf_counter() - started
-        stop = progressed.seconds >= stop_after
-        log.write(row)
-        if due or stop:
-            if progressed.best_score is None:  # stopped before the first validation
-                run.save_weights("best")
-            save(out, run.method, learner, optimizer, schedule, progressed)
-        progress.update(progressed.step, row)
-        if stop and progressed.step < settings.steps:
-            progress.say(f"stopped by max-minutes at step {progressed.step} of {settings.steps}")
-            break
+    with noted() as told:
+        for batch in loaded(batches, range(progressed.step, settings.steps), settings.workers, fabric.device):
+            torch.manual_seed(
+                run.recipe.seed * 1_000_003 + progressed.step
+            )  # dropout is the step's own, resumed or not
+            run.method.outer_step = progressed.step
+            loss, score = descend(fabric, module, optimizer, fabric.to_device(batch), settings.clip)
+            check_finite(loss, run, progressed.step, batches)
+            optimizer.step()
+            schedule.step()
+            progressed.step += 1
+            losses.append(loss)
+            scores.append(score)
+            due = progressed.step % settings.validate_every == 0 or progressed.step == settings.steps
+            row: dict[str, Any] = {}
+            if due or progressed.step % every_row == 0:
+                row = {
+                    "step": progressed.step,
+                    "seconds": round(spent + time.perf_counter() - started, 2),
+                    "loss": sum(losses) / len(losses),
+                    "score": sum(scores) / len(scores),
+                    "lr": optimizer.param_groups[0]["lr"],
+                }
+                losses.clear()
+                scores.clear()
+                if due:
+                    row |= validate(run, protocol, progressed)
+            elif not told.stop:
+                continue
+            progressed.seconds = spent + time.perf_counter() - started
+            stop = progressed.seconds >= stop_after and bool(row)
+            if row:
+                log.write(row)
+            if due or stop or told.stop:
+                if progressed.best_score is None:  # stopped before the first validation
+                    run.save_weights("best")
+                save(out, run.method, learner, optimizer, schedule, progressed)
+            if row:
+                progress.update(progressed.step, row)
+            if told.stop:
+                progress.say(f"told to stop: saved at step {progressed.step} of {settings.steps}")
+                log.close()
+                raise KeyboardInterrupt
+            if stop and progressed.step < settings.steps:
+                progress.say(f"stopped by max-minutes at step {progressed.step} of {settings.steps}")
+                break
     log.close()
     return progressed
 

@@ -205,7 +205,8 @@ def missing(name: str, root: str | Path | None) -> HandfulError:
     else:
         start = f"{root} does not hold {reader.expects}: name the folder that does"
     last = f", or fetch it: `handful data build {name} --download`" if reader.fetch else ""
-    return HandfulError(f"{start}, by --source, by data.root in the recipe, or as {name}/ in HANDFUL_DATA{last}.")
+    ways = "by --source (`data build`) or --data (`evaluate`, `compare`, `fit`), by data.root in the recipe"
+    return HandfulError(f"{start}, {ways}, or as {name}/ in HANDFUL_DATA{last}.")
 
 
 def store_folder(name: str, source: Path | None, options: Mapping[str, Any]) -> Path:

@@ -1,0 +1,43 @@
+"""Being told to stop: Ctrl-C, or a scheduler's SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Told:
+    """Whether this process was told to stop."""
+
+    def __init__(self) -> None:
+        self.stop = False
+
+
+@contextmanager
+def noted() -> Iterator[Told]:
+    """Within it the first signal to stop is only noted, so that a step can be finished and saved; a second one stops.
+
+    Outside the main thread, where signals cannot be caught, nothing is noted.
+    """
+    told = Told()
+    if threading.current_thread() is not threading.main_thread():
+        yield told
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in signals}
+
+    def note(number: int, frame: object) -> None:
+        told.stop = True
+        for each in signals:
+            signal.signal(each, before[each])
+
+    for number in signals:
+        if before[number] is not signal.SIG_IGN:  # whoever started this process wanted it so
+            signal.signal(number, note)
+    try:
+        yield told
+    finally:
+        for number in signals:
+            signal.signal(number, before[number])

@@ -25,6 +25,15 @@ from handful.model.start import Start
 
 CLASSES = ("class03", "class08", "class11")
 SIDE = 28
+# It ends by itself, should the tests be killed before they can end it.
+SERVING = """
+import os, threading
+from handful.cli import main
+end = threading.Timer(900, os._exit, [1])
+end.daemon = True
+end.start()
+main()
+"""
 
 
 def starting(method: Callable[..., Any]) -> Start:
@@ -79,7 +88,7 @@ class Server(NamedTuple):
 @contextmanager
 def started(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
     """`handful serve` as a process of its own, on a free port of this machine."""
-    command = [sys.executable, "-c", "from handful.cli import main; main()", "serve", str(folder), "--port", "0"]
+    command = [sys.executable, "-c", SERVING, "serve", str(folder), "--port", "0"]
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

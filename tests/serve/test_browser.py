@@ -90,9 +90,11 @@ def test_draw_two_symbols_and_see_one_recognised(page: Page) -> None:
 
     page.get_by_role("tab", name="Try").click()
     sheet = page.locator(".sheet.large")
+    before = sheet.locator("canvas").bounding_box()
     draw(page, sheet.locator("canvas"), [RING], 0.3, 0.25, 0.6)  # smaller, and elsewhere
     expect(page.get_by_test_id("label-output-value")).to_have_text("ring")
     expect(page.locator(".nearest .caption-label").first).to_have_text(re.compile("^ring"))
+    assert sheet.locator("canvas").bounding_box() == before  # it does not move under the pen
     sheet.get_by_text("clear").click()
     draw(page, sheet.locator("canvas"), CROSS, 0.0, 0.2, 0.7)
     expect(page.get_by_test_id("label-output-value")).to_have_text("cross")

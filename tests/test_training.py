@@ -163,12 +163,16 @@ def test_told_to_stop_it_finishes_the_step_and_loses_nothing(
             os.kill(os.getpid(), number)
         return original(self, step)
 
-    original, handler = Batches.__getitem__, signal.getsignal(number)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Batches, "__getitem__", tell)
-        with pytest.raises(KeyboardInterrupt):
-            trained(recipe_file, tmp_path / "broken", *changes)
-    assert signal.getsignal(number) == handler
+    original = Batches.__getitem__
+    before = signal.signal(number, signal.default_int_handler)  # whoever started the tests may have it ignored
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Batches, "__getitem__", tell)
+            with pytest.raises(KeyboardInterrupt):
+                trained(recipe_file, tmp_path / "broken", *changes)
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
     _, metadata = read_tensors(tmp_path / "broken" / "checkpoints" / "last" / "training.safetensors")
     told = json.loads(metadata["progressed"])
     assert (told["step"], len(told["losses"])) == (11, 2)

@@ -34,7 +34,7 @@ def ANIL(
     fast_ops: bool = True,
     backprop: Backprop = "auto",
 ) -> GradientBased:
-    """ANIL: MAML that adapts the head alone; options as those of MAML."""
+    """ANIL: MAML that adapts the head alone; its other options are MAML's."""
     return GradientBased(
         backbone,
         optimizer=GradientDescent(inner_lr, rates, inner_steps),

@@ -34,7 +34,7 @@ def ProtoMAML(
     fast_ops: bool = True,
     backprop: Backprop = "auto",
 ) -> GradientBased:
-    """Proto-MAML: a run made for 5 ways can fit 7; options as those of MAML."""
+    """Proto-MAML: a run made for 5 ways can fit 7; most options are MAML's."""
     return GradientBased(
         backbone,
         optimizer=GradientDescent(inner_lr, rates, inner_steps),

@@ -95,7 +95,8 @@ def serve(folder: Path, host: str, port: int, limits: Limits, data: str | None =
         )
     served = open_served(folder, data)
     listening = listen(host, port)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that what is temporary is deleted
+    for number in (signal.SIGINT, signal.SIGTERM):  # either as Ctrl-C, so that what is temporary is deleted
+        signal.signal(number, signal.default_int_handler)
     with TemporaryDirectory(prefix="handful-") as uploads, listening:
         classes = wording.count(len(served.model.card.classes), "class") if served.model else "a run, to be taught"
         shown = f"[{host}]" if ":" in host else host

@@ -74,7 +74,7 @@ def test_no_source_and_no_store() -> None:
     with pytest.raises(
         HandfulError,
         match=r"'omniglot' was not built yet: .*images_background.zip and images_evaluation.zip, by "
-        r"--source, by data.root .*HANDFUL_DATA, or fetch it: `handful data build omniglot --download`",
+        r"--source .*, by data.root .*HANDFUL_DATA, or fetch it: `handful data build omniglot --download`",
     ):
         load("omniglot")
     with pytest.raises(HandfulError, match="There is no folder nowhere: name the folder that holds class folders"):

@@ -115,7 +115,7 @@ class Part(nn.Module):
 def export(backbone: nn.Module, output: Output, file: Path) -> None:
     """Write a backbone as an ONNX file that takes any number of images of its `input_shape`; it is left unchanged.
 
-    By torch's older exporter, for which a first `fit` waits a sixth of the time; by the newer one where that has gone
+    By torch's older exporter, for which a first `fit` waits a shorter time; by the newer one where that has gone
     or cannot write the network, as one that resizes its images.
     """
     example = torch.zeros(2, *input_shape(backbone), device=next(backbone.parameters()).device)

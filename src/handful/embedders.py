@@ -23,6 +23,7 @@ from handful.files import write_atomically
 from handful.inner_loop import evaluating
 from handful.layout import channels_last
 from handful.onnx import absent, quiet, required, session, write
+from handful.rows import joined
 
 BATCH = 32  # images at a time: on a CPU no number is faster
 GPU_BATCH = 256  # not measured yet
@@ -56,7 +57,7 @@ class TorchEmbedder:
         device = next((p.device for p in self.backbone.parameters()), torch.device("cpu"))
         batches = images.split(BATCH if device.type == "cpu" else GPU_BATCH)
         with torch.no_grad(), evaluating(self.backbone):
-            return torch.cat([self.embed(batch.to(device)) for batch in batches])
+            return joined((self.embed(batch.to(device)) for batch in batches), len(images))
 
     def embed(self, images: Tensor) -> Tensor:
         """One batch, its channels last: what a CPU is fastest with on depthwise convolutions (bench/embedders.py)."""
@@ -96,7 +97,8 @@ class OnnxEmbedder:
                 "resize them, or make it with this input_shape."
             )
         batches = (as_float(batch).cpu().contiguous().numpy() for batch in images.split(BATCH))
-        return torch.cat([torch.from_numpy(self.session.run(None, {"images": batch})[0]) for batch in batches])
+        found = (torch.from_numpy(self.session.run(None, {"images": batch})[0]) for batch in batches)
+        return joined(found, len(images))
 
 
 class Part(nn.Module):

@@ -16,6 +16,7 @@ from handful.episodes import Episode, EpisodeSampler
 from handful.inner_loop import evaluating
 from handful.memory import free_memory
 from handful.methods import Metric
+from handful.rows import joined
 
 SHARE = 0.5  # of the free memory that features may take
 VALUES = 2**22  # of the query features that a head is given at a time: with more its products leave the cache of a CPU
@@ -54,7 +55,7 @@ class EmbeddedTasks:
             if len(self.ids) <= budget or chunks == 1:
                 break
             chunks = -(-chunks // 2)
-        self.features = torch.cat(list(self.method.embedded(self.sampler.split, self.ids)))
+        self.features = joined(self.method.embedded(self.sampler.split, self.ids), len(self.ids))
 
     def _rows(self, ids: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(np.searchsorted(self.ids, ids)).to(self.features.device)

@@ -11,7 +11,6 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from handful import wording
@@ -25,10 +24,11 @@ from handful.methods import Method, Metric
 from handful.methods.metric import Fitted
 from handful.methods.protonet import Prototypes
 from handful.model.card import Card, Check, Preprocessing
-from handful.model.inputs import Input, batches, pictures
+from handful.model.inputs import Input, batches, lenient, pictures
 from handful.model.leave_one_out import Judge, folds_of, leave_one_out, open_set_threshold, temperature, wilson
 from handful.model.model import BATCH, Model, pooled
 from handful.model.start import VIEWS, Spec, Start, from_backbone, from_run
+from handful.rows import Rows
 from handful.run import Run
 
 Support: TypeAlias = "str | Path | Mapping[str, Input | Sequence[Input]]"
@@ -171,19 +171,12 @@ def take(
     """
     listed = [(picture, label) for label, given in enumerate(found.values()) for picture in given]
     kept: list[tuple[Picture, int]] = []
-    inputs, small, same, skipped = [], [], [], []
+    inputs, small = Rows(len(listed)), Rows(len(listed))
+    same, skipped = [], []
     first: dict[bytes, int] = {}
 
-    def read(item: tuple[Picture, int]) -> NDArray[np.uint8] | HandfulError:
-        try:
-            return preprocessing(item[0], views)
-        except HandfulError as error:
-            if not skip_bad:
-                raise
-            return error
-
     done = 0
-    for batch in batches(listed, read, BATCH):
+    for batch in batches(listed, lenient(lambda item: preprocessing(item[0], views), skip_bad), BATCH):
         good = []
         for item, seen in zip(listed[done:], batch):
             if isinstance(seen, HandfulError):
@@ -205,7 +198,7 @@ def take(
             f"No picture of the class {unread[0]!r} can be read ({skipped[0]} was tried); give it one, or leave it out."
         )
     named = [picture for picture, _ in kept]
-    return Taken(named, list(found), labels, torch.cat(inputs), torch.cat(small), torch.tensor(same), skipped)
+    return Taken(named, list(found), labels, inputs.whole, small.whole, torch.tensor(same), skipped)
 
 
 def fitted(

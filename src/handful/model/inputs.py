@@ -79,6 +79,20 @@ def batches(items: Sequence[Given], function: Callable[[Given], Made], size: int
                 one.cancel()
 
 
+def lenient(
+    function: Callable[[Given], Made], skip_bad: bool
+) -> Callable[[Given], Made] | Callable[[Given], Made | HandfulError]:
+    """The function; where bad pictures are skipped, it gives the error that it would raise."""
+
+    def tried(given: Given) -> Made | HandfulError:
+        try:
+            return function(given)
+        except HandfulError as error:
+            return error
+
+    return tried if skip_bad else function
+
+
 def _held(given: Any, name: str) -> Callable[[], Any]:
     """The content of a picture that is in memory."""
     if isinstance(given, Image.Image):

@@ -22,7 +22,6 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from handful.backbones import BACKBONES, weights_to_follow
-from handful.data.pictures import Picture
 from handful.data.store import new_folder
 from handful.embedders import Embed
 from handful.errors import HandfulError
@@ -30,7 +29,7 @@ from handful.files import read_tensors, to_json, write_tensors, write_text
 from handful.methods import METHODS
 from handful.methods.metric import Fitted, embedding
 from handful.model.card import NONE_OF_THESE, Card
-from handful.model.inputs import Input, batches, pictures
+from handful.model.inputs import Input, batches, lenient, pictures
 from handful.model.leave_one_out import likeness
 from handful.registry import build
 
@@ -87,21 +86,12 @@ class Model:
         if not wanted:
             raise HandfulError("Nothing to predict: name at least one picture or folder.")
         answers: list[Prediction] = []
-        for batch in batches(wanted, lambda picture: self.read(picture, skip_bad), BATCH):
+        for batch in batches(wanted, lenient(lambda picture: self.card.preprocessing(picture)[0], skip_bad), BATCH):
             named = iter(self.named([seen for seen in batch if not isinstance(seen, HandfulError)], top))
             for seen in batch:
                 answer = Prediction("", "", {}, error=str(seen)) if isinstance(seen, HandfulError) else next(named)
                 answers.append(replace(answer, input=wanted[len(answers)].name))
         return answers
-
-    def read(self, picture: Picture, skip_bad: bool) -> NDArray[np.uint8] | HandfulError:
-        """A picture as the network takes it, [C, H, W]."""
-        try:
-            return self.card.preprocessing(picture)[0]
-        except HandfulError as error:
-            if not skip_bad:
-                raise
-            return error
 
     def named(self, images: Sequence[NDArray[np.uint8]], top: int | None) -> Iterator[Prediction]:
         """Answers to pictures as the network takes them."""

@@ -38,15 +38,16 @@ SERVED = "served"
 
 
 class Supported(NamedTuple):
-    """The pictures that a model was taught: small copies to show, as the network takes them, and their features.
+    """The pictures that a model was taught: small copies to show, and their features.
 
-    images: uint8 [n, C, H, W]; labels [n]; directions: features of unit length, [n, d].
+    labels [n]; directions: features of unit length, [n, d]; images: as an adapted network takes them,
+    uint8 [n, C, H, W], and None of a network that judges by features.
     """
 
     thumbnails: list[Image.Image]
-    images: Tensor
     labels: Tensor
     directions: Tensor
+    images: Tensor | None
 
 
 @dataclass
@@ -75,14 +76,17 @@ def teach(pictures: Mapping[str, Sequence[Picture]], start: Start, open_set: boo
     Raises HandfulError: a picture that cannot be decoded; a number of classes that the start cannot learn.
     """
     model = fitted(pictures, start, open_set=open_set)
+    listed = [picture for given in pictures.values() for picture in given]
+    labels = torch.arange(len(pictures)).repeat_interleave(torch.tensor([len(given) for given in pictures.values()]))
+    images = None
     if isinstance(model.network, Fitted):  # all who teach have the same backbone: it is held once
         model.network.backbone = start.method.backbone.cpu()
         model.embed = embedder_of(start.method)
-    listed = [picture for given in pictures.values() for picture in given]
-    labels = torch.arange(len(pictures)).repeat_interleave(torch.tensor([len(given) for given in pictures.values()]))
-    images = torch.from_numpy(np.stack([start.preprocessing(picture)[0] for picture in listed]))
-    thumbnails = [thumbnail(picture) for picture in listed]
-    return Taught(model, start, Supported(thumbnails, images, labels, directions(model, images)))
+        own = F.normalize(pooled(model.network.support)[:: model.card.views], dim=-1)
+    else:
+        images = torch.from_numpy(np.stack([start.preprocessing(picture)[0] for picture in listed]))
+        own = directions(model, images)
+    return Taught(model, start, Supported([thumbnail(picture) for picture in listed], labels, own, images))
 
 
 @lru_cache(maxsize=1)
@@ -134,7 +138,7 @@ def curve(taught: Taught, image: Tensor) -> dict[str, list[float]]:
     Empty for a method that takes no gradient steps.
     """
     start, support, card = taught.start, taught.support, taught.model.card
-    if start is None or support is None or isinstance(taught.model.network, Fitted):
+    if start is None or support is None or support.images is None:
         return {}
     method = start.method
     method.attach_head(len(card.classes))  # others may have taught another number meanwhile

@@ -79,6 +79,22 @@ def test_a_backbone_is_exported_once_and_left_as_it_was(monkeypatch: pytest.Monk
 
 
 @needs_onnx
+@pytest.mark.parametrize("maker", [efficientnet_lite0, resnet18, conv4])
+def test_the_quick_exporter_writes_padding_that_onnxruntime_makes_part_of_convolutions(
+    maker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    options = {"weights": "none", "resolution": None} if maker is efficientnet_lite0 else {}
+    backbone = frozen(maker, input_shape=(3, 32, 32), **options)
+    monkeypatch.setattr(handful.embedders, "write", lambda *parts, **more: pytest.fail("the slow exporter"))
+    OnnxEmbedder(backbone)
+    nodes = onnx.load(str(handful.embedders.cached(backbone, "features"))).graph.node
+    pads = [node for node in nodes if node.op_type == "Pad"]
+    assert len(pads) == (5 if maker is efficientnet_lite0 else 0)
+    assert all(len(node.input) == 1 for node in pads)  # how much is an attribute, not computed
+
+
+@needs_onnx
 def test_other_weights_and_other_outputs_are_other_files() -> None:
     backbone = frozen()
     files = {handful.embedders.cached(backbone, "features"), handful.embedders.cached(backbone, "maps")}

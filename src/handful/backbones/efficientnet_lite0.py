@@ -190,7 +190,8 @@ class SameConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """[n, in, H, W] -> [n, out, ceil(H / stride), ceil(W / stride)]."""
         kernel, stride = self.kernel_size[0], self.stride[0]
-        rows, columns = (max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in x.shape[-2:])
+        sides = map(int, x.shape[-2:])  # numbers: an exporter that traces would write down how to find them
+        rows, columns = (max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in sides)
         if rows % 2 or columns % 2:
             x = F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
             rows = columns = 0

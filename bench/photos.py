@@ -31,7 +31,7 @@ from handful.methods import METHODS, Metric
 from handful.methods.protonet import Prototypes
 from handful.model.fitting import shrunk
 from handful.model.inputs import batches
-from handful.model.start import BACKBONE, METHOD, VIEWS, from_backbone
+from handful.model.start import BACKBONE, METHOD, VIEWS, WITHOUT_PHOTOS, Start, from_backbone
 from handful.registry import build
 from handful.runtime import environment
 
@@ -47,6 +47,7 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[View, ...]]] = {
     "features averaged over all places": (MEAN, METHOD, VIEWS),
     "class means by cosine": (BACKBONE, PROTOTYPES, VIEWS),
     "class means, one view, averaged": (MEAN, PROTOTYPES, (WHOLE,)),
+    "without [photos]": (WITHOUT_PHOTOS, METHOD, VIEWS),
 }
 
 
@@ -54,21 +55,22 @@ def main() -> None:
     options = arguments()
     found = chosen(class_folders(options.folder), options.only, options.images)
     pictures = [Picture(str(path), "", name, path.read_bytes) for name, paths in found.items() for path in paths]
-    features = {pooling: embedded(spec, pictures) for pooling, spec in (("centre", BACKBONE), ("mean", MEAN))}
-    network = from_backbone(BACKBONE, None, images=1).method.backbone  # heads ask it for the length of its features
+    backbones = {str(backbone): backbone for backbone, _, _ in ROWS.values()}
+    networks = {key: from_backbone(backbone, None, images=1) for key, backbone in backbones.items()}
+    features = {key: embedded(start, pictures) for key, start in networks.items()}
     rows = []
     for shot in options.shots:
         support, query = tasks(found, options.way, shot, options.query, options.tasks)
         scores = {
             name: accuracy(
-                build("method", METHODS, method, backbone=network).head,
-                features[backbone["pooling"]][0][:, [CLOSER.index(view) for view in views]],
+                build("method", METHODS, method, backbone=networks[str(backbone)].method.backbone).head,
+                features[str(backbone)][0][:, [CLOSER.index(view) for view in views]],
                 support,
                 query,
             )
             for name, (backbone, method, views) in ROWS.items()
         }
-        small = features["mean"][1]
+        small = features[str(BACKBONE)][1]
         scores["floor: class mean in pixels"] = accuracy(Prototypes(), small[:, None], support, query)
         scores["floor: chance"] = np.full(options.tasks, 1 / options.way)
         rows += show(scores, shot, options)
@@ -98,9 +100,8 @@ def chosen(folders: Mapping[str, list[Path]], only: Path | None, images: int) ->
     return {name: paths[:images] for name, paths in folders.items() if name in wanted}
 
 
-def embedded(spec: dict[str, Any], pictures: list[Picture]) -> tuple[Tensor, Tensor]:
+def embedded(start: Start, pictures: list[Picture]) -> tuple[Tensor, Tensor]:
     """Features of all views of the pictures [n, V, d], and the pictures, shrunk [n, p]."""
-    start = from_backbone(spec, None, images=1)
     assert isinstance(start.method, Metric)
     embed, features, small = start.method.embedder(), [], []
     for batch in batches(pictures, lambda picture: start.preprocessing(picture, CLOSER), 16):

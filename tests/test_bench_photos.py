@@ -20,7 +20,7 @@ def test_photos(pictures: Path, tmp_path: Path) -> None:
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     rows = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
-    assert len(rows) == 2 * 9
+    assert len(rows) == 2 * 10
     assert "3-way 2-shot, 2 queries a class, 4 tasks" in ran.stdout
     for first in rows[:: len(rows) // 2]:
         assert first["measured"].endswith("fit as it is")
@@ -29,4 +29,4 @@ def test_photos(pictures: Path, tmp_path: Path) -> None:
         assert row["min"] <= row["median"] <= row["max"]
         assert 0 <= row["mean"] <= 1
         assert f"{100 * row['mean']:.2f} ± {100 * row['ci95']:.2f}" in ran.stdout
-    assert rows[8]["mean"] == pytest.approx(1 / 3)
+    assert rows[9]["mean"] == pytest.approx(1 / 3)

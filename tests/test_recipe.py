@@ -41,6 +41,7 @@ def test_set_changes_one_key() -> None:
     ("change", "message"),
     [
         ("train.stepz=1", r"a.yaml: There is no recipe key 'train.stepz'; did you mean 'train.steps'\?"),
+        ("steps=10", r"There is no recipe key 'steps'; did you mean 'train.steps'\?"),
         ("trian=1", r"There is no recipe key 'trian'; did you mean 'train'\?"),
         ("method.inner_lrr=1", r"There is no option of method 'maml' 'inner_lrr'; did you mean 'inner_lr'\?"),
         ("method.name=mamal", r"There is no method 'mamal'; did you mean 'maml'\?"),
@@ -197,3 +198,8 @@ def test_a_record_is_of_its_recipe_as_it_is_now(record: Path) -> None:
             assert getattr(then, section) == getattr(recipe, section), section
     else:
         assert held["command"].split()[:3] == ["handful", "train", recipe.name]
+
+
+def test_a_recipe_that_is_like_none_is_sent_to_the_list() -> None:
+    with pytest.raises(HandfulError, match=r"shipped recipe, 'zzz'; `handful list recipes` names all\.$"):
+        load_recipe("zzz")

@@ -10,9 +10,12 @@ class HandfulError(Exception):
     """Bad input: one sentence that names the thing, the number and the way out. The command line exits with 2."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> HandfulError:
-    """The error for a name that does not exist, with the nearest one that does."""
+def unknown(kind: str, name: str, known: Iterable[str], listed: str = "") -> HandfulError:
+    """The error for a name that does not exist, with the nearest one that does.
+
+    listed: what names all that there are, where they are too many for a sentence.
+    """
     known = sorted(known)
     near = get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}."
+    hint = f"did you mean {near[0]!r}?" if near else f"{listed} names all." if listed else f"known: {', '.join(known)}."
     return HandfulError(f"There is no {kind} {name!r}; {hint}")

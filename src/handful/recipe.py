@@ -240,7 +240,7 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     if not path.is_file() and (path.parent == Path() or name == f"recipes/{path.name}"):
         path = SHIPPED / f"{path.name.removesuffix('.yaml')}.yaml"
     if not path.is_file():
-        raise unknown("recipe file, or shipped recipe,", name, shipped_recipes())
+        raise unknown("recipe file, or shipped recipe,", name, shipped_recipes(), "`handful list recipes`")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -283,7 +283,10 @@ def _sentence(error: ValidationError, whole: Any = Recipe) -> str:
         for step in first["loc"][:-1]:  # a number is the place in the list `evaluate.also`
             model = ProtocolRecipe if isinstance(step, int) else _section(model, step)
         section = [str(step) for step in first["loc"][:-1]]
-        return str(unknown("recipe key", where, [".".join([*section, key]) for key in model.model_fields]))
+        known = [".".join([*section, key]) for key in model.model_fields]
+        if not section:  # where the key of a section stands alone, the nearest name is the one in its section
+            known += [f"{key}.{inner}" for key in known for inner in getattr(_section(whole, key), "model_fields", ())]
+        return str(unknown("recipe key", where, known))
     if first["type"] == "missing":
         absent = [".".join(map(str, e["loc"])) for e in error.errors() if e["type"] == "missing"]
         keys = f"the key {absent[0]!r} is" if len(absent) == 1 else f"the keys {', '.join(absent)} are"

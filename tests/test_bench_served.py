@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).parents[1] / "bench" / "served.py"
 
 def test_a_few_requests(tmp_path: Path) -> None:
     command = [sys.executable, SCRIPT, "--requests", "3", "--clients", "4", "--json", tmp_path / "a.json"]
-    ran = subprocess.run(command, capture_output=True, text=True)
+    ran = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     rows = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     assert [row["repeats"] for row in rows] == [3, 4, 1]

@@ -175,3 +175,14 @@ def test_no_maps_where_there_are_none() -> None:
     backbone = mlp(input_shape=(4,))
     with pytest.raises(HandfulError, match=r"MLP has no feature map, only features; use another backbone"):
         embedder(backbone, "maps")(torch.rand(2, 4))
+
+
+@needs_onnx
+def test_a_kept_file_that_was_cut_off_is_written_anew() -> None:
+    backbone = frozen(channels=7)
+    images = torch.rand(2, 3, 16, 16)
+    expected = OnnxEmbedder(backbone)(images)
+    file = handful.embedders.cached(backbone, "features")
+    for content in (b"", file.read_bytes()[:100]):
+        file.write_bytes(content)
+        torch.testing.assert_close(OnnxEmbedder(backbone)(images), expected)

@@ -304,7 +304,9 @@ def predict(
     top: Annotated[
         int | None, typer.Option(min=1, help="How many classes to name: 3 on the screen, all with --json.")
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Also write a table: input, label, a column a class.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Also write a table: input, label, a column a class, likeness, error.")
+    ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Go on where a picture cannot be read; its answer says why.")
     ] = False,

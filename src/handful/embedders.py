@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,9 +79,11 @@ class OnnxEmbedder:
         file = cached(backbone, output)
         probe = torch.rand(2, *self.input_shape, generator=torch.Generator().manual_seed(0))
         wanted = TorchEmbedder(backbone, output)(probe)
+        self.session: Any = None
         if file.exists():
-            self.session = session(file)
-        if not file.exists() or difference(self(probe), wanted) > TOLERANCE:  # the code may have changed since
+            with suppress(Exception):  # onnxruntime has kinds of its own for a file that is cut off
+                self.session = session(file)
+        if self.session is None or difference(self(probe), wanted) > TOLERANCE:  # the code may have changed since
             write_atomically(file, lambda temporary: export(backbone, output, temporary))
             self.session = session(file)
         if not (error := difference(self(probe), wanted)) <= TOLERANCE:

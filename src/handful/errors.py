@@ -19,3 +19,9 @@ def unknown(kind: str, name: str, known: Iterable[str], listed: str = "") -> Han
     near = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"{listed} names all." if listed else f"known: {', '.join(known)}."
     return HandfulError(f"There is no {kind} {name!r}; {hint}")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another program says, in one line; its name if it says nothing."""
+    said = str(error).strip()
+    return said.splitlines()[0] if said else type(error).__name__

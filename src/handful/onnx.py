@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from handful.errors import HandfulError
+from handful.errors import HandfulError, first_line
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
@@ -57,7 +57,7 @@ def write(
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
-            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            reason = first_line(error.__cause__ or error)
             raise HandfulError(
                 f"The network cannot be written as an ONNX graph ({reason}); it must not branch on what it computes, "
                 "nor have a size of its own where the input may have any."

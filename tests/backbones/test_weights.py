@@ -132,3 +132,15 @@ def test_weights_are_taken_from_the_package_once(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, PACKAGE, None)
     again = efficientnet_lite0()
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in first.state_dict().items())
+
+
+@pytest.mark.parametrize("content", [b"hello", b".", b"K", b""])
+def test_a_file_that_holds_no_weights(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(HandfulError, match=r"a\.pth cannot be read as weights"):
+        weights.read_weights(tmp_path / "a.pth")
+
+
+def test_a_folder_of_weights(tmp_path: Path) -> None:
+    with pytest.raises(HandfulError, match="is no file"):
+        weights.read_weights(tmp_path)

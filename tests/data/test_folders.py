@@ -246,3 +246,14 @@ def test_real_photographs(real_data: Path, tmp_path: Path) -> None:
     store = folder(tmp_path / "shop", image_size=32)
     assert store.images.shape == (96, 3, 32, 32)
     assert 40 < store.images.mean() < 215
+
+
+def test_numbers_whose_white_nobody_knows(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "floats.tiff")
+    with pytest.raises(HandfulError, match=r"floats\.tiff is no readable picture \(its pixels are floats; save"):
+        load_image(tmp_path / "floats.tiff", (1, 4, 4))
+    Image.fromarray(np.full((4, 4), 200, np.int32)).save(tmp_path / "eight.tiff")
+    assert load_image(tmp_path / "eight.tiff", (1, 4, 4))[0, 2, 2] == 200
+    Image.fromarray(np.full((4, 4), 70_000, np.int32)).save(tmp_path / "more.tiff")
+    with pytest.raises(HandfulError, match=r"its pixels go from 70000 to 70000; save it in 8 bits"):
+        load_image(tmp_path / "more.tiff", (1, 4, 4))

@@ -121,3 +121,18 @@ def test_bad_input(pictures: Path, network: Any) -> None:
     paths, labels = labelled(pictures, 0)
     with pytest.raises(HandfulError, match=r"There are 3 pictures and labels of the shape \[2\]; give one each"):
         hf.FewShotClassifier(backbone=network).fit(paths, labels[:2])
+
+
+def test_what_fails_leaves_the_classifier_as_it_was(pictures: Path, tmp_path: Path) -> None:
+    paths = [pictures / name / "0.png" for name in ("class03", "class08")]
+    (tmp_path / "bad.jpg").write_text("no picture", encoding="utf-8")
+    classifier = hf.FewShotClassifier(backbone={"name": "conv4", "channels": 4})
+    with pytest.raises(HandfulError):
+        classifier.fit([tmp_path / "bad.jpg"], ["heron"])
+    with pytest.raises(NotFittedError):
+        classifier.predict(paths)
+    classifier.fit(paths, ["a", "b"])
+    with pytest.raises(HandfulError):
+        classifier.partial_fit([tmp_path / "bad.jpg"], ["heron"])
+    assert classifier.predict(paths).tolist() == ["a", "b"]
+    assert classifier.predict(str(paths[1])).tolist() == ["b"]

@@ -17,6 +17,7 @@ from handful.errors import HandfulError
 from handful.methods.ridge import RidgeHead
 from handful.model import NONE_OF_THESE, Model, fit
 from handful.model import start as rooms
+from handful.model.fitting import add
 from tests.conftest import Command, ok, refused
 
 CLASSES = ("class03", "class08", "class11")
@@ -277,3 +278,36 @@ def test_photographs_on_the_defaults(pictures: Path, handful: Command, tmp_path:
     again = fit(tmp_path / "support").predict([answer["input"] for answer in told])
     for answer, other in zip(told, again):
         assert answer["probabilities"] == pytest.approx(other.probabilities, abs=1e-5)
+
+
+def test_copies_that_are_added_are_left_out_together(pictures: Path) -> None:
+    found = {name: sorted((pictures / name).iterdir())[:2] for name in ("class03", "class08")}
+    small: dict[str, Any] = {"backbone": {"name": "conv4", "channels": 4}}
+    twice = add(fit(found, **small), found)
+    at_once = fit({name: [*paths, *paths] for name, paths in found.items()}, **small)
+    assert twice.card.check is not None
+    assert at_once.card.check is not None
+    assert (twice.card.check.accuracy, twice.card.check.folds) == (at_once.card.check.accuracy, 4)
+
+
+def test_adding_checks_nothing_unless_it_is_asked(pictures: Path) -> None:
+    found = {name: sorted((pictures / name).iterdir())[:2] for name in ("class03", "class08")}
+    model = fit(found, backbone={"name": "conv4", "channels": 4}, check=False)
+    grown = add(model, {"class03": sorted((pictures / "class03").iterdir())[3]}, check=False)
+    assert (grown.card.check, grown.card.temperature) == (None, 1.0)
+
+
+def test_inner_steps_without_a_run(pictures: Path) -> None:
+    with pytest.raises(HandfulError, match="inner_steps is about a run; name one, or leave it out"):
+        fit({"a": [pictures / "class03" / "0.png"]}, inner_steps=3)
+
+
+def test_open_set_of_a_single_picture(pictures: Path) -> None:
+    with pytest.raises(HandfulError, match="how alike the support's pictures are, and there is one; give two or more"):
+        fit({"a": [pictures / "class03" / "0.png"]}, backbone={"name": "conv4", "channels": 4}, open_set=True)
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "support.zip").write_bytes(b"PK")
+    with pytest.raises(HandfulError, match=r"support\.zip is a file and not a folder; if it is an archive, unpack it"):
+        fit(tmp_path / "support.zip")

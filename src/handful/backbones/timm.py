@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from handful.backbones.images import colour, image_shape
 from handful.backbones.weights import follows, load_weights
-from handful.errors import HandfulError
+from handful.errors import HandfulError, first_line
 from handful.registry import BACKBONES, part
 
 
@@ -37,11 +37,13 @@ class Timm(nn.Module):
         image_shape("timm", input_shape, channels=(1, 3))
         fetched = weights == "pretrained"
         timm = imported()
+        if follows() and model not in timm.list_models():  # other names are places that timm would fetch from
+            raise HandfulError(f"timm has no model {model!r}, which a run or a model names.")
         try:
             self.model: Any = timm.create_model(model, pretrained=fetched and not follows(), num_classes=0)
         except Exception as error:  # timm and its hub raise many kinds
             raise HandfulError(
-                f"timm cannot make the model {model!r} with weights {weights!r} ({str(error).splitlines()[0]}); see "
+                f"timm cannot make the model {model!r} with weights {weights!r} ({first_line(error)}); see "
                 "`timm.list_models()`, or name a file of weights."
             ) from error
         self.frozen, self.input_shape = frozen, input_shape
@@ -77,6 +79,6 @@ def imported() -> Any:
         return import_module("timm")
     except Exception as error:  # RuntimeError too: an operator that torch does not have
         raise HandfulError(
-            f"timm cannot be imported ({str(error).splitlines()[0]}): pip install 'handful[timm]', with "
+            f"timm cannot be imported ({first_line(error)}): pip install 'handful[timm]', with "
             "a torchvision of the same version and build as torch, for the CPU or for CUDA."
         ) from error

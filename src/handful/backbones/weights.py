@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -71,10 +70,10 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     if file.suffix == ".safetensors":
         return read_tensors(file)[0]
     if not file.is_file():
-        raise HandfulError(f"{file} is missing.")
+        raise HandfulError(f"{file} is no file." if file.exists() else f"{file} is missing.")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a file that is none fails in many ways
         raise HandfulError(
             f"{file} cannot be read as weights (a .safetensors file, or a .pth file that holds tensors alone)."
         ) from error

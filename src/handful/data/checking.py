@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from handful.data.folders import SUFFIXES
+from handful.data.folders import SUFFIXES, no_folder
 from handful.data.library import READERS
 from handful.data.pictures import Picture, Survey, decode, opened, plain, unreadable
 from handful.data.store import ImageStore, open_store
@@ -104,7 +104,7 @@ def check(path: str | Path) -> Report:
     """Look through a folder and decode every image in it; HandfulError only if there is no such folder."""
     source = Path(path)
     if not source.is_dir():
-        raise HandfulError(f"There is no folder {source}.")
+        raise no_folder(source)
     report = Report(str(source))
     survey = survey_of(source)
     if survey is None:

@@ -103,7 +103,7 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
     Raises HandfulError: no such folder, or no picture in a folder of its own.
     """
     if not folder.is_dir():
-        raise HandfulError(f"There is no folder {folder}.")
+        raise no_folder(folder)
     folder = unwrapped(folder)
     found = {printable(child.name): list_images(child) for child in subfolders(folder)}
     found = {name: paths for name, paths in found.items() if paths}
@@ -169,6 +169,13 @@ def possible(found: Mapping[str, Sequence[Path]]) -> list[str]:
     return [fit, f"`handful train` splits the classes into {into}: tasks of up to {way} ways can be validated."]
 
 
+def no_folder(path: Path) -> HandfulError:
+    """The error for what is no folder."""
+    if path.is_file():
+        return HandfulError(f"{path} is a file and not a folder; if it is an archive, unpack it and name the folder.")
+    return HandfulError(f"There is no folder {path}.")
+
+
 def loose_pictures(source: Path, parts: Mapping[str, Path]) -> list[str]:
     """A sentence for the pictures that lie in no class folder, if there are any."""
     classed = {top for folder in parts.values() for top in subfolders(folder)}
@@ -183,8 +190,9 @@ def loose_pictures(source: Path, parts: Mapping[str, Path]) -> list[str]:
 
 def other_files(folder: Path) -> list[str]:
     """A sentence for the visible files in a folder and below it that are no pictures by their suffix."""
-    found = (Path(top, name) for top, _, names in os.walk(folder) for name in names if is_visible(name))
-    others = sorted(path for path in found if path.suffix.lower() not in SUFFIXES and "__MACOSX" not in path.parts)
+    files = (path for path in folder.rglob("*") if all(map(is_visible, path.relative_to(folder).parts)))
+    found = (path for path in files if "__MACOSX" not in path.parts and path.is_file())
+    others = sorted(path for path in found if path.suffix.lower() not in SUFFIXES)
     kinds = sorted({path.suffix.lower() or "none" for path in others})
     heic = " Convert HEIC pictures to JPEG first." if {".heic", ".heif"} & {*kinds} else ""
     return [

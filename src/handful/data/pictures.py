@@ -176,10 +176,20 @@ def plain(image: Image.Image) -> Image.Image:
 
 
 def eight_bit(image: Image.Image) -> Image.Image:
-    """A 16-bit grey picture by its upper byte (Pillow would clip it); others as they are."""
+    """A 16-bit grey picture by its upper byte (Pillow would clip it); others as they are.
+
+    Raises ValueError for floats and whole numbers whose white nobody knows.
+    """
+    if image.mode == "F":
+        raise ValueError("its pixels are floats; save it in 8 bits")
     if not image.mode.startswith("I"):
         return image
-    return Image.fromarray(np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8))
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise ValueError(f"its pixels go from {values.min()} to {values.max()}; save it in 8 bits")
+    if image.mode != "I" or values.max() > 0xFF:  # 32 bits a pixel may hold 8
+        values >>= 8
+    return Image.fromarray(values.astype(np.uint8))
 
 
 def on_white(image: Image.Image) -> Image.Image:

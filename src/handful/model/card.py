@@ -48,7 +48,9 @@ class Check(BaseModel):
     pictures: int
     """Judged: those of classes that have another picture."""
     folds: int
-    """Parts of the support that were left out in turn; as many as pictures if each was left out alone."""
+    """Parts of the support that were left out in turn."""
+    alone: bool
+    """Whether each of these was one picture, and its copies."""
     floors: dict[str, float]
     worst: list[dict[str, Any]]
     """The pictures that were named wrong, or with most doubt: picture, label, named, probability (of its label).
@@ -58,9 +60,7 @@ class Check(BaseModel):
 
     def lines(self) -> list[str]:
         """For the screen."""
-        out = (
-            "each left out in turn" if self.folds >= self.pictures else f"in {self.folds} parts, each left out in turn"
-        )
+        out = "each left out in turn" if self.alone else f"in {self.folds} parts, each left out in turn"
         floors = ", ".join(f"{name} {wording.measured(value)}" for name, value in self.floors.items())
         lines = [
             f"Of its own pictures, {out}, it names {wording.measured(self.accuracy)} right "
@@ -83,8 +83,8 @@ class Card(BaseModel):
     model_config = ConfigDict(extra="forbid")
     format: Literal[1] = FORMAT
     handful: str
-    problem: str
-    classes: list[str]
+    problem: Literal["classification"]
+    classes: Annotated[list[str], Field(min_length=1)]
     support: dict[str, Annotated[int, Field(ge=1)]]
     """Images a class that it was fitted on."""
     views: int = Field(1, ge=1)
@@ -99,7 +99,7 @@ class Card(BaseModel):
     trained_on: str
     seen: str | None = None
     """What the backbone's weights had been trained on before."""
-    temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
+    temperature: float = Field(1.0, gt=0, le=1e6, allow_inf_nan=False)
     """Logits are multiplied by it, so that probabilities are right on the support, each picture left out."""
     threshold: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     """The least likeness to a class; below it a picture is none of these."""

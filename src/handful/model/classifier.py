@@ -7,6 +7,7 @@ cross_val_score(classifier, paths, labels, cv=3)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,6 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     def fit(self, X: Pictures, y: Sequence[Any] | NDArray[Any]) -> FewShotClassifier:
         """Learn from pictures X [n] and their labels y [n]; raises HandfulError as `hf.fit`, and for other lengths."""
         labels = np.asarray(y)
-        self.classes_ = np.unique(labels)
         self.model_: Model = fit(
             self._by_class(X, labels),
             self.run,
@@ -61,6 +61,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             method=self.method,
             check=self.check,
         )
+        self.classes_ = np.unique(labels)
         return self
 
     def partial_fit(
@@ -76,15 +77,14 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             raise HandfulError(f"The label {others[0]!r} is none of the classes that were named; name it, or leave it.")
         if not hasattr(self, "model_"):
             return self.fit(X, labels)
-        known = self.classes_
-        self.classes_ = np.unique(np.concatenate([known, labels]))
-        self.model_ = add(self.model_, self._by_class(X, labels))
+        self.model_ = add(self.model_, self._by_class(X, labels), check=self.check)
+        self.classes_ = np.unique(np.concatenate([self.classes_, labels]))
         return self
 
     def predict_proba(self, X: Pictures) -> NDArray[np.float64]:
         """Pictures [n] -> probabilities [n, N], in the order of classes_."""
-        check_is_fitted(self)
-        answers = self.model_.predict(list(X))
+        check_is_fitted(self, "model_")
+        answers = self.model_.predict(several(X))
         names = [str(label) for label in self.classes_]
         return np.array([[answer.probabilities[name] for name in names] for answer in answers])
 
@@ -96,7 +96,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
     def _by_class(self, X: Pictures, labels: NDArray[Any]) -> dict[str, list[Any]]:
         """Pictures by the names of their classes."""
-        pictures = list(X)
+        pictures = several(X)
         if len(pictures) != len(labels) or labels.ndim != 1:
             raise HandfulError(
                 f"There are {len(pictures)} pictures and labels of the shape {list(labels.shape)}; give one each."
@@ -105,3 +105,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         for picture, label in zip(pictures, labels):
             found[str(label)].append(picture)
         return found
+
+
+def several(X: Pictures) -> list[Any]:
+    """Pictures as a list; a path alone is one of them."""
+    return [X] if isinstance(X, str | Path) else list(X)

@@ -25,7 +25,7 @@ from handful.methods.metric import Fitted
 from handful.methods.protonet import Prototypes
 from handful.model.card import Card, Check, Preprocessing
 from handful.model.inputs import Input, batches, lenient, pictures
-from handful.model.leave_one_out import Judge, folds_of, leave_one_out, open_set_threshold, temperature, wilson
+from handful.model.leave_one_out import Judge, copies, folds_of, leave_one_out, open_set_threshold, temperature, wilson
 from handful.model.model import BATCH, Model, pooled
 from handful.model.start import VIEWS, Spec, Start, from_backbone, from_run
 from handful.rows import Rows
@@ -61,6 +61,8 @@ def fit(
     model cannot tell.
     """
     if run is None:
+        if inner_steps is not None:
+            raise HandfulError("inner_steps is about a run; name one, or leave it out.")
         found, notes = found_in(support)
         start = from_backbone(backbone, method, sum(map(len, found.values())))
     elif backbone is not None or method is not None:
@@ -71,10 +73,10 @@ def fit(
     return fitted(found, start, open_set=open_set, check=check, skip_bad=skip_bad, notes=notes)
 
 
-def add(model: Model, support: Support, *, skip_bad: bool = False) -> Model:
+def add(model: Model, support: Support, *, check: bool = True, skip_bad: bool = False) -> Model:
     """The model with further pictures, of its classes or of new ones; those that it knows are not embedded again.
 
-    Raises HandfulError: as `fit` does; a network that was adapted by gradient steps.
+    check and skip_bad as in `fit`.  Raises HandfulError: as `fit` does; a network that was adapted by gradient steps.
     """
     network, card = model.network, model.card
     if not isinstance(network, Fitted):
@@ -92,7 +94,9 @@ def add(model: Model, support: Support, *, skip_bad: bool = False) -> Model:
     grown = Fitted(network.backbone, network.head, network.maps, labels.numel() * card.views, len(classes)).eval()
     grown.support.copy_(features.flatten(0, 1))
     grown.labels.copy_(labels.repeat_interleave(card.views))
-    which, logits = leave_one_out(by_features(grown, card.views), labels, len(classes))
+    same = copies(features[:, 0].flatten(1))
+    judge = by_features(grown, card.views)
+    which, logits = leave_one_out(judge, labels, len(classes), same) if check else none_judged(len(classes))
     counts = torch.bincount(labels).tolist()
     extended = card.model_copy(
         update={
@@ -101,10 +105,12 @@ def add(model: Model, support: Support, *, skip_bad: bool = False) -> Model:
             "temperature": temperature(logits, labels[which]),
             "threshold": None if card.threshold is None else open_set_threshold(vectors(features), labels),
             "accuracy": None,  # was of other ways or shots
+            "check": None,
             "notes": [*card.notes, *notes, *seen.notes()],
         }
     )
-    extended.check = checked(extended, logits, labels, which, len(labels)) if len(which) else None
+    if len(which):
+        extended.check = checked(extended, logits, labels, which, len(same.unique()))
     return Model(grown.requires_grad_(False), extended, model.embed)
 
 
@@ -228,7 +234,7 @@ def fitted(
         images = seen.inputs.float().div(255)
         network = method.fit(images, labels, start.inner_steps)
         judge = by_adaptation(method, images, labels, start.inner_steps)
-    which, logits = leave_one_out(judge, labels, way, seen.same) if check else (labels[:0], torch.zeros(0, way))
+    which, logits = leave_one_out(judge, labels, way, seen.same) if check else none_judged(way)
     counts = torch.bincount(labels).tolist()
     card = Card(
         handful=version("handful"),
@@ -310,6 +316,7 @@ def checked(
         high=high,
         pictures=len(which),
         folds=folds_of(distinct),
+        alone=folds_of(distinct) == distinct,
         floors=floors,
         worst=worst,
     )
@@ -326,6 +333,11 @@ def pixel_floor(seen: Taken, way: int) -> float:
 
     which, logits = leave_one_out(judge, seen.labels, way, seen.same)
     return float((logits.argmax(-1) == seen.labels[which]).double().mean())
+
+
+def none_judged(way: int) -> tuple[Tensor, Tensor]:
+    """What leaving pictures out gives where none is left out."""
+    return torch.zeros(0, dtype=torch.long), torch.zeros(0, way)
 
 
 def vectors(features: Tensor) -> Tensor:

@@ -9,7 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from handful.errors import HandfulError
+
 ROWS = 256  # compared with the support at a time
+ROUNDING = 1e-5  # of a cosine of features of one picture, embedded twice
 ALONE = 60  # support pictures; of more, a part is left out at a time, since each takes learning anew
 FOLDS = 20
 TEMPERATURES = torch.logspace(-2, 3, 201, dtype=torch.float64)
@@ -78,13 +81,25 @@ def likeness(features: Tensor, support: Tensor) -> Tensor:
     return (1 + cosines.max(-1).values.clamp(-1, 1)) / 2
 
 
+def copies(features: Tensor) -> Tensor:
+    """For each row of features [n, d] the first that is equal, but for rounding: that of the same picture, [n]."""
+    directions = F.normalize(features, dim=-1)
+    parts = directions.split(ROWS)
+    return torch.cat([(part @ directions.mT > 1 - ROUNDING).int().argmax(1) for part in parts])
+
+
 def open_set_threshold(features: Tensor, labels: Tensor) -> float:
     """The likeness below which a picture is none of the classes, from features of views of the support, [n, V, d].
 
     Each picture is compared with all others, as a new picture of a known class would be, and with those of other
     classes alone, as one of an unknown class: the threshold is where most of both are told apart, the least such.
-    Where every class has one picture, there is nothing of the first kind; then it is the median of the second.
+    Where every class has one picture, there is nothing of the first kind; then it is the median of the second.  Raises
+    HandfulError for a single picture, to which nothing can be compared.
     """
+    if len(labels) == 1:
+        raise HandfulError(
+            "open_set learns from how alike the support's pictures are, and there is one; give two or more."
+        )
     directions = F.normalize(features, dim=-1)
     own: list[Tensor] = []  # the largest cosine of each picture to another of its class, -1 if there is none
     other: list[Tensor] = []  # to a picture of another class

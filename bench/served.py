@@ -44,11 +44,12 @@ def main() -> None:
                 assert server.stdout is not None
                 found = re.search(r"http://[\d.]+:\d+", server.stdout.readline())
                 assert found, "the server did not start"
-                one_by_one = [asked(found.group(), picture) for picture in cycled(pictures, options.requests + 5)][5:]
-                rows.append(row("one client, a picture", one_by_one))
+                clients = [httpx.Client(base_url=found.group(), timeout=60) for _ in pictures]
+                asking = cycled(pictures, options.requests + 5)
+                rows.append(row("one client, a picture", [asked(clients[0], picture) for picture in asking][5:]))
                 with ThreadPoolExecutor(options.clients) as pool:
                     started = time.perf_counter()
-                    at_once = list(pool.map(lambda picture: asked(found.group(), picture), pictures))
+                    at_once = list(pool.map(asked, clients, pictures))
                     seconds = time.perf_counter() - started
                 rows.append(row(f"{options.clients} clients at once, a picture each", at_once))
                 rows.append(row(f"{options.clients} clients at once, until all are answered", [seconds]))
@@ -71,11 +72,11 @@ def cycled(pictures: list[Path], count: int) -> list[Path]:
     return [pictures[index % len(pictures)] for index in range(count)]
 
 
-def asked(address: str, picture: Path) -> float:
+def asked(client: httpx.Client, picture: Path) -> float:
     """Seconds until the answer to one picture has been read."""
     content = picture.read_bytes()
     started = time.perf_counter()
-    answer = httpx.post(f"{address}/predict", files={"pictures": (picture.name, content)}, timeout=60)
+    answer = client.post("/predict", files={"pictures": (picture.name, content)})
     seconds = time.perf_counter() - started
     if answer.status_code != 200 or len(answer.json()) != 1:
         raise SystemExit(f"{picture.name} was answered {answer.status_code}: {answer.text}")

@@ -8,27 +8,32 @@ store.train, store.val, store.test                  # splits of the classes
 family = hf.data.load("sinusoid")                   # functions, drawn from a formula: there is nothing to read
 """
 
-from handful.data.checking import Report, check, samples
+from handful.data.checking import check, samples
 from handful.data.dataset import Data, Split
+from handful.data.findings import Report
 from handful.data.folders import class_folders, list_images, load_image
 from handful.data.functions import FAMILIES, FunctionFamily, FunctionSplit
 from handful.data.library import READERS, build, cache_dir, folder, load
 from handful.data.plain import write_npy
+from handful.data.rails import Annotations, Frame, annotations, load_frames
 from handful.data.reader import Reader
 from handful.data.store import ClassSplit, Contents, ImageStore, open_store, write_store
 
 __all__ = [
     "FAMILIES",
     "READERS",
+    "Annotations",
     "ClassSplit",
     "Contents",
     "Data",
+    "Frame",
     "FunctionFamily",
     "FunctionSplit",
     "ImageStore",
     "Reader",
     "Report",
     "Split",
+    "annotations",
     "build",
     "cache_dir",
     "check",
@@ -36,6 +41,7 @@ __all__ = [
     "folder",
     "list_images",
     "load",
+    "load_frames",
     "load_image",
     "open_store",
     "samples",

@@ -448,13 +448,13 @@ def data_check(
     """What is in a folder, and what is wrong with it."""
     from dataclasses import asdict
 
-    from handful.data import annotations, check, samples
+    from handful.data import check, samples, survey_frames
 
     found = check(folder)
     if sheet is not None:
         from handful.report import class_sheet, frame_sheet, save
 
-        annotated = annotations(folder)
+        annotated = survey_frames(folder)
         save(class_sheet(*samples(folder)) if annotated is None else frame_sheet(annotated.frames), sheet)
     show(asdict(found), as_json, str(found))
     if found.problems:

@@ -15,7 +15,7 @@ from handful.data.folders import class_folders, list_images, load_image
 from handful.data.functions import FAMILIES, FunctionFamily, FunctionSplit
 from handful.data.library import READERS, build, cache_dir, folder, load
 from handful.data.plain import write_npy
-from handful.data.rails import Annotations, Frame, annotations, load_frames
+from handful.data.rails import Annotations, Frame, load_frames, survey_frames
 from handful.data.reader import Reader
 from handful.data.store import ClassSplit, Contents, ImageStore, open_store, write_store
 
@@ -33,7 +33,6 @@ __all__ = [
     "Reader",
     "Report",
     "Split",
-    "annotations",
     "build",
     "cache_dir",
     "check",
@@ -45,6 +44,7 @@ __all__ = [
     "load_image",
     "open_store",
     "samples",
+    "survey_frames",
     "write_npy",
     "write_store",
 ]

@@ -17,7 +17,7 @@ from handful.data.findings import Identical, Report
 from handful.data.folders import SUFFIXES
 from handful.data.library import READERS
 from handful.data.pictures import Picture, Survey, decode, opened, plain, unreadable
-from handful.data.rails import Annotations, annotations
+from handful.data.rails import Annotations, survey_frames
 from handful.data.rails.frame import MEND
 from handful.data.store import ImageStore, open_store
 from handful.errors import HandfulError
@@ -31,7 +31,7 @@ def check(path: str | Path) -> Report:
     Raises HandfulError only if there is no such folder or file.
     """
     source = Path(path)
-    found = None if is_store(source) else annotations(source)
+    found = None if is_store(source) else survey_frames(source)
     if found is None and not source.is_dir():
         raise HandfulError(f"There is no folder {source}.")
     report = Report(str(source))

@@ -4,10 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from handful.data import annotations, check
+from handful.data import check, survey_frames
 from handful.errors import HandfulError
 from handful.report import frame_sheet
 from tests.conftest import Command, ok
@@ -61,7 +62,7 @@ def test_the_command_and_its_sheet(handful: Command, annotated: Path, tmp_path: 
 def test_the_sheet_draws_lines_and_crosses_out_what_cannot_be_read(tmp_path: Path) -> None:
     write(tmp_path, [record(0, lines={"branch left": LEFT}), record(1), record(2, left=None)])
     (tmp_path / "images" / "1.png").write_text("no picture")
-    found = annotations(tmp_path)
+    found = survey_frames(tmp_path)
     assert found is not None
     (ax,) = frame_sheet(found.frames).axes
     texts = [text.get_text() for text in ax.texts]
@@ -70,7 +71,7 @@ def test_the_sheet_draws_lines_and_crosses_out_what_cannot_be_read(tmp_path: Pat
     assert len(ax.images) == 2
     assert len(ax.lines) == 6 + 2  # the lines, and a cross
     first = ax.images[0].get_extent()
-    x, y = ax.lines[0].get_data()
+    x, y = map(np.asarray, ax.lines[0].get_data())
     assert x[0] == pytest.approx(first[0] + (LEFT[0][0] + 0.5) * 200 / 64)
     assert y[0] == pytest.approx(first[3] + (LEFT[0][1] + 0.5) * 200 / 64)
     many = frame_sheet(found.frames[:1] * 61)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handful.data import annotations, load_frames
+from handful.data import load_frames, survey_frames
 from handful.data.rails import pairs
 from handful.errors import HandfulError
 from tests.data.conftest import noise
@@ -17,8 +17,14 @@ from tests.data.conftest import noise
 from .conftest import LEFT, RIGHT, record, write
 
 
+def problems_of(path: Path) -> list[str]:
+    found = survey_frames(path)
+    assert found is not None
+    return found.problems
+
+
 def test_our_own_format(annotated: Path) -> None:
-    found = annotations(annotated)
+    found = survey_frames(annotated)
     assert found is not None
     assert (found.kind, len(found.frames), found.problems, found.notes) == ("rail lines", 3, [], [])
     first = found.frames[0]
@@ -31,7 +37,7 @@ def test_our_own_format(annotated: Path) -> None:
 def test_further_lines_absent_lines_and_words(tmp_path: Path) -> None:
     more = {"rails": [LEFT, RIGHT], "lines": {"branch left": LEFT}, "kind": "tram", "tags": ["snow", "dark"]}
     records = [record(0, **more), record(1, left=None), record(2, left=[], right=None, tags="fog", origin="x")]
-    found = annotations(write(tmp_path, records))
+    found = survey_frames(write(tmp_path, records))
     assert found is not None
     assert not found.problems
     assert [sorted(frame.lines) for frame in found.frames] == [
@@ -53,7 +59,7 @@ def test_every_broken_line_is_named_and_the_others_are_kept(tmp_path: Path) -> N
         record(4, width="64"),
         {"picture": "images/0.png"},
     ]
-    found = annotations(write(tmp_path, records))
+    found = survey_frames(write(tmp_path, records))
     assert found is not None
     expected = [
         "The line 'left' of images/0.png has one point, and a line takes two at least; mend it, or leave it out.",
@@ -96,7 +102,7 @@ def test_a_file_in_another_encoding(annotated: Path) -> None:
 
 def test_what_is_nothing(tmp_path: Path) -> None:
     (tmp_path / "notes.json").write_text('{"a": 1}')
-    assert annotations(tmp_path) is annotations(tmp_path / "notes.json") is annotations(tmp_path / "no") is None
+    assert survey_frames(tmp_path) is survey_frames(tmp_path / "notes.json") is survey_frames(tmp_path / "no") is None
     with pytest.raises(
         HandfulError, match="holds no annotated frames; known are files of rail lines, TEP-Net ego paths"
     ):
@@ -114,11 +120,11 @@ def test_ego_paths(tmp_path: Path) -> None:
     (frame,) = load_frames(tmp_path)
     assert (frame.width, frame.height) == frame.pixels().shape[1::-1] == (1920, 1080)
     assert frame.lines["left"].tolist() == rails["left_rail"]
-    found = annotations(tmp_path)
+    found = survey_frames(tmp_path)
     assert found is not None
     assert found.notes[0].startswith("Without annotation: 3 pictures, ")
     (tmp_path / "egopath.json").write_text(json.dumps({"rs1.jpg": {"left_rai": [], **rails}, "rs2.jpg": 3}))
-    problems = annotations(tmp_path).problems  # type: ignore[union-attr]
+    problems = problems_of(tmp_path)
     assert "rs1.jpg: There is no key 'left_rai'; did you mean 'left_rail'?" in problems[0]
     assert problems[1].endswith("rs2.jpg has no rails.")
 
@@ -138,7 +144,7 @@ def test_tusimple(tmp_path: Path) -> None:
     assert (frame.width, frame.height) == (1280, 720)
     rows = [json.dumps(row), "{", json.dumps({**row, "h_samples": [1]})]
     (tmp_path / "label_data.json").write_text("\n".join(rows))
-    problems = annotations(tmp_path).problems  # type: ignore[union-attr]
+    problems = problems_of(tmp_path)
     assert "label_data.json: line 2: it is no valid JSON" in problems[0]
     assert "line 3: raw_file, h_samples and lanes should be there" in problems[1]
 
@@ -154,7 +160,7 @@ def railsem19(folder: Path, objects: list[dict[str, Any]]) -> Path:
 
 def test_railsem19_polylines(tmp_path: Path) -> None:
     beside = [[[60, 38], [50, 12]], [[63, 38], [53, 12]]]
-    objects = [
+    objects: list[dict[str, Any]] = [
         {"label": "rail", "polyline-pair": beside},
         {"label": "rail", "polyline-pair": [RIGHT, LEFT]},  # either may come first
         {"label": "rail", "polyline": [[2, 12], [1, 30]]},
@@ -195,7 +201,7 @@ def test_masks(tmp_path: Path) -> None:
     assert frame.lines["left"][[0, -1]].tolist() == [[21, 39], [21, 12]]
     (tmp_path / "uint8" / "rs19_val" / "rs2.png").write_text("no picture")
     noise(1).save(tmp_path / "uint8" / "rs19_val" / "rs3.png")
-    problems = annotations(tmp_path).problems  # type: ignore[union-attr]
+    problems = problems_of(tmp_path)
     assert "rs2.png is no readable mask" in problems[0]
     assert "rs3.png is no mask: it has 3 channels" in problems[1]
 

@@ -136,7 +136,7 @@ def railsem19(text: str, say: Callable[[str], None]) -> Iterator[Record]:
             x, y = (sum(foot[axis] for foot in feet) / 2 for axis in range(2))
             return float((x - width / 2) ** 2 + (y - height) ** 2)
 
-        lines = {}
+        lines: dict[str, Any] = {}
         for i, (left, right) in enumerate(sorted(tracks, key=from_middle), 1):
             which = "" if i == 1 else f"track {i} "
             lines |= {f"{which}left": left, f"{which}right": right}

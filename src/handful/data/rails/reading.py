@@ -45,9 +45,9 @@ class Annotations:
 def load_frames(path: str | Path) -> list[Frame]:
     """The annotated frames of a file or a folder.
 
-    Raises HandfulError: nothing there that is known, or the first problem of `annotations`.
+    Raises HandfulError: nothing there that is known, or the first problem of `survey_frames`.
     """
-    found = annotations(Path(path))
+    found = survey_frames(Path(path))
     if found is None:
         known = ", ".join(kind.kind for kind in FORMATS)
         there = "holds no annotated frames" if Path(path).exists() else "is not there"
@@ -57,7 +57,7 @@ def load_frames(path: str | Path) -> list[Frame]:
     return found.frames
 
 
-def annotations(path: Path) -> Annotations | None:
+def survey_frames(path: Path) -> Annotations | None:
     """All that a file or a folder annotates, and what is wrong with it; None if it is nothing of the kind."""
     if path.is_file():
         kind = format_of(path)

@@ -415,10 +415,10 @@ def list_parts(
 
         names = first_lines(BACKBONES)
     elif kind == "datasets":
-        from handful.data import FAMILIES, READERS
+        from handful.data import DRAWN, READERS
 
         names = {name: reader.about for name, reader in READERS.items()}
-        names |= {name: family.about for name, family in FAMILIES.items()}
+        names |= {name: drawn.about for name, drawn in DRAWN.items()}
     elif kind == "recipes":
         from handful.recipe import SHIPPED, shipped_recipes
 

@@ -78,7 +78,8 @@ def frame_sheet(frames: Sequence[Frame]) -> Figure:
     colours = {name: RAILS.get(name) or next(others) for name in names}
     hidden = f", {len(shown)} of them drawn" if len(shown) < len(frames) else ""
     ax.text(MARGIN, 22, f"{wording.count(len(frames), 'frame')}{hidden}", size=13, weight="bold", va="center")
-    ax.text(MARGIN, 40, "lines: " + ", ".join(names or ["none"]), size=9, color=MUTED, va="center")
+    (told,) = fitted_text("lines: " + ", ".join(names or ["none"]), width - 2 * MARGIN, 9, lines=1)
+    ax.text(MARGIN, 40, told, size=9, color=MUTED, va="center")
     for i, frame in enumerate(shown):
         x, y = MARGIN + i % columns * pitch[0], top + i // columns * pitch[1]
         scale = WIDE / frame.width
@@ -87,7 +88,7 @@ def frame_sheet(frames: Sequence[Frame]) -> Figure:
             ax.imshow(frame.pixels(), extent=extent, aspect="auto", zorder=2)
         except HandfulError:
             _crossed_out(ax, x, y, WIDE, frame.height * scale)
-        for name, line in frame.lines.items():
+        for name, line in sorted(frame.lines.items(), key=lambda drawn: drawn[0] in RAILS):  # these on top
             at = (line + 0.5) * scale + (x, y)  # a pixel's centre lies half a pixel inside
             ax.plot(*at.T, color=colours[name], lw=0.9, zorder=3)
         title = fitted_text(PurePath(frame.picture.name).name, WIDE, 7.5, lines=1)[0]

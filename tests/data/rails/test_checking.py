@@ -71,7 +71,7 @@ def test_the_sheet_draws_lines_and_crosses_out_what_cannot_be_read(tmp_path: Pat
     assert len(ax.images) == 2
     assert len(ax.lines) == 6 + 2  # the lines, and a cross
     first = ax.images[0].get_extent()
-    x, y = map(np.asarray, ax.lines[0].get_data())
+    x, y = map(np.asarray, ax.lines[1].get_data())  # the branch is drawn first
     assert x[0] == pytest.approx(first[0] + (LEFT[0][0] + 0.5) * 200 / 64)
     assert y[0] == pytest.approx(first[3] + (LEFT[0][1] + 0.5) * 200 / 64)
     many = frame_sheet(found.frames[:1] * 61)

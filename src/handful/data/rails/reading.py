@@ -47,7 +47,7 @@ def load_frames(path: str | Path) -> list[Frame]:
 
     Raises HandfulError: nothing there that is known, or the first problem of `survey_frames`.
     """
-    found = survey_frames(Path(path))
+    found = survey_frames(path)
     if found is None:
         known = ", ".join(kind.kind for kind in FORMATS)
         there = "holds no annotated frames" if Path(path).exists() else "is not there"
@@ -57,8 +57,9 @@ def load_frames(path: str | Path) -> list[Frame]:
     return found.frames
 
 
-def survey_frames(path: Path) -> Annotations | None:
+def survey_frames(path: str | Path) -> Annotations | None:
     """All that a file or a folder annotates, and what is wrong with it; None if it is nothing of the kind."""
+    path = Path(path)
     if path.is_file():
         kind = format_of(path)
         return None if kind is None else read([path], kind)

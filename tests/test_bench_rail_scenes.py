@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).parents[1] / "bench" / "rail_scenes.py"
 
 
 def test_rail_scenes(tmp_path: Path) -> None:
-    command = [sys.executable, SCRIPT, "--frames", "2", "--json", tmp_path / "rows.json"]
+    command = [sys.executable, str(SCRIPT), "--frames", "2", "--json", str(tmp_path / "rows.json")]
     ran = subprocess.run(command, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     rows = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))

@@ -417,10 +417,10 @@ def list_parts(
 
         names = first_lines(BACKBONES)
     elif kind == "datasets":
-        from handful.data import FAMILIES, READERS
+        from handful.data import DRAWN, READERS
 
         names = {name: reader.about for name, reader in READERS.items()}
-        names |= {name: family.about for name, family in FAMILIES.items()}
+        names |= {name: drawn.about for name, drawn in DRAWN.items()}
     elif kind == "recipes":
         from handful.recipe import SHIPPED, shipped_recipes
 
@@ -440,22 +440,24 @@ def data_list(as_json: Json = False) -> None:
 
 @data_app.command("check")
 def data_check(
-    folder: Annotated[Path, typer.Argument(help="A folder: archives, class folders, or a store.")],
+    folder: Annotated[Path, typer.Argument(help="A folder: archives, class folders, annotated frames, or a store.")],
     sheet: Annotated[
-        Path | None, typer.Option(help="Also draw the first pictures of each class, as a PNG file.")
+        Path | None,
+        typer.Option(help="Also draw the first pictures of each class, or frames with their lines, as a PNG."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """What is in a folder, and what is wrong with it."""
     from dataclasses import asdict
 
-    from handful.data import check, samples
+    from handful.data import check, samples, survey_frames
 
     found = check(folder)
     if sheet is not None:
-        from handful.report import class_sheet, save
+        from handful.report import class_sheet, frame_sheet, save
 
-        save(class_sheet(*samples(folder)), sheet)
+        annotated = survey_frames(folder)
+        save(class_sheet(*samples(folder)) if annotated is None else frame_sheet(annotated.frames), sheet)
     show(asdict(found), as_json, str(found))
     if found.problems:
         raise typer.Exit(2)

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from handful.backbones import BACKBONES
-from handful.data import FAMILIES, READERS
+from handful.data import DRAWN, READERS
 from handful.data.augment import Augment
 from handful.errors import HandfulError, unknown
 from handful.inner_loop import NormStats
@@ -213,7 +213,7 @@ def read_data_recipe(text: str) -> DataRecipe:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise HandfulError(f"{text!r} is neither the name of a data set nor a data section in YAML.") from error
-    if Path(text).is_dir() and text not in {**READERS, **FAMILIES}:
+    if Path(text).is_dir() and text not in {**READERS, **DRAWN}:
         raise HandfulError(f"{text} is a folder; to read it as a data set, say '{{name: folder, root: {text}}}'.")
     try:
         return DataRecipe(**content) if isinstance(content, dict) else DataRecipe(name=text)

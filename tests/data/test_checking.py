@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from handful.data import check, folder, mini_imagenet
-from handful.data.checking import Identical
+from handful.data.findings import Identical
 from handful.data.mini_imagenet import LEAKS
 from handful.errors import HandfulError
 

@@ -100,7 +100,7 @@ def test_options_are_refused_and_not_ignored(options: dict[str, Any], message: s
 
 
 def test_nothing_to_build_and_unknown_names() -> None:
-    with pytest.raises(HandfulError, match=r"'sinusoid' is drawn from a formula.*nothing to build"):
+    with pytest.raises(HandfulError, match=r"'sinusoid' is drawn when it is needed, so there is nothing to build"):
         build("sinusoid")
     with pytest.raises(HandfulError, match="no data set 'sinusoids'; did you mean 'sinusoid'"):
         load("sinusoids")

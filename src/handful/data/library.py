@@ -18,6 +18,7 @@ from typing import Any, Literal, overload
 from handful.data import cifar_fs, cub, folders, glyphs, mini_imagenet, omniglot, random_pixels, tiered_imagenet
 from handful.data.functions import FAMILIES, FunctionFamily
 from handful.data.reader import Reader
+from handful.data.scenes import SCENES, RailScenes
 from handful.data.store import ImageStore, open_store, write_store
 from handful.errors import HandfulError, unknown
 
@@ -31,10 +32,16 @@ READERS: dict[str, Reader] = {
     "folder": folders.READER,
     "random": random_pixels.READER,
 }
+DRAWN: dict[str, FunctionFamily | RailScenes] = {
+    **FAMILIES,
+    SCENES.name: SCENES,
+}  # as they are needed: nothing to build
 
 
 @overload
 def load(name: Literal["sinusoid", "lines"]) -> FunctionFamily: ...  # type: ignore[overload-overlap]
+@overload
+def load(name: Literal["rail_scenes"]) -> RailScenes: ...  # type: ignore[overload-overlap]
 @overload
 def load(
     name: str,
@@ -65,12 +72,12 @@ def load(
     split: str | None = None,
     cropped: bool = False,
     rebuild: bool = False,
-) -> ImageStore | FunctionFamily:
-    """Open a data set by name: a family of functions, or images.
+) -> ImageStore | FunctionFamily | RailScenes:
+    """Open a data set by name: images, a family of functions, or rendered rail scenes.
 
     The store of images is built first if there is none or its source has changed.
 
-    name: one of `READERS` or `FAMILIES`; root: the folder of the source, or the folder around it; else the source is
+    name: one of `READERS` or `DRAWN`; root: the folder of the source, or the folder around it; else the source is
     looked for in $HANDFUL_DATA/name, and without any a store that was built before is opened.  rotations: 4
     counts quarter turns of a class as classes of their own; image_size: pixels of a side; channels: 1 or 3;
     seed, fractions: of the class split (`folder`) or the pixels (`random`); skip_bad: go on without
@@ -91,9 +98,9 @@ def load(
         "cropped": cropped or None,
     }
     given = {key: value for key, value in given.items() if value is not None}
-    if name in FAMILIES and not rebuild:
+    if name in DRAWN and not rebuild:
         check_options(name, {**given, **({} if root is None else {"root": root})}, ())
-        return FAMILIES[name]
+        return DRAWN[name]
     reader = reader_of(name)
     options = build_options(name, given)
     source = find_source(name, root)
@@ -152,10 +159,10 @@ def folder(path: str | Path, image_size: int = 84, channels: int = 3, seed: int 
 
 def reader_of(name: str) -> Reader:
     """The reader of a data set."""
-    if name in FAMILIES:
-        raise HandfulError(f"The data set {name!r} is drawn from a formula, task by task: there is nothing to build.")
+    if name in DRAWN:
+        raise HandfulError(f"The data set {name!r} is drawn when it is needed, so there is nothing to build.")
     if name not in READERS:
-        raise unknown("data set", name, {**READERS, **FAMILIES})
+        raise unknown("data set", name, {**READERS, **DRAWN})
     return READERS[name]
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from handful.data.augment import Augment
 from handful.data.dataset import Data, Split
 from handful.episodes import Episode, Sampler
+from handful.errors import HandfulError
 from handful.problems.classification import Classification
 from handful.problems.regression import Regression
 
@@ -43,5 +44,7 @@ PROBLEMS: dict[str, type[Problem]] = {"classification": Classification, "regress
 
 
 def problem_of(data: Data) -> Problem:
-    """The problem that a data set poses."""
+    """The problem that a data set poses.  Raises HandfulError for one that nothing is trained on yet."""
+    if data.problem not in PROBLEMS:
+        raise HandfulError(f"{data.name!r} is data of {data.problem}, which no method learns yet; choose other data.")
     return PROBLEMS[data.problem]()

@@ -5,7 +5,7 @@ Importing this room imports matplotlib; the rest of the package imports it insid
 
 from handful.report.curves import fitted_curves
 from handful.report.html import write_comparison, write_report, write_run_plots
-from handful.report.overview import class_sheet
+from handful.report.overview import class_sheet, frame_sheet
 from handful.report.plots import (
     adaptation_curve,
     contact_sheet,
@@ -26,6 +26,7 @@ __all__ = [
     "draw_task",
     "fitted_curves",
     "forest",
+    "frame_sheet",
     "learning_curve",
     "save",
     "step_sizes",

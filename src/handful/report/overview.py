@@ -1,8 +1,9 @@
-"""The sheet of `handful data check --sheet`: a row a class, its first pictures."""
+"""The sheets of `handful data check --sheet`: of each class its first pictures, or frames with their lines."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from handful import wording
+from handful.data.rails import Frame
+from handful.errors import HandfulError
 from handful.report.sheet import CELL, GAP, MARGIN, draw_picture, fitted_text, text_width
-from handful.report.style import LINE, MUTED, PANEL, WRONG, styled
+from handful.report.style import LINE, MUTED, ORANGE, PANEL, PINK, SKY, WRONG, styled
 
 NAME = 9.5  # points: the text of a class
+FRAMES, COLUMNS, WIDE = 60, 4, 200.0  # frames of a sheet, in a row, and the points that one is wide
+RAILS = {"left": WRONG, "right": SKY}  # colours of the lines; others take turns
+OTHERS = (ORANGE, "#f0e442", PINK, "white")
 
 
 @styled
@@ -50,8 +56,49 @@ def class_sheet(samples: Mapping[str, Sequence[NDArray[np.uint8] | None]], count
     return figure
 
 
-def _crossed_out(ax: Any, x: float, y: float) -> None:
+@styled
+def frame_sheet(frames: Sequence[Frame]) -> Figure:
+    """Annotated frames with their lines and the names of these; a picture that cannot be read is crossed out.
+
+    Of more than 60 frames, 60 at equal distances are drawn.  Raises HandfulError if there are none.
+    """
+    if not frames:
+        raise HandfulError("There are no annotated frames to draw.")
+    shown = [frames[i] for i in np.linspace(0, len(frames) - 1, min(len(frames), FRAMES)).round().astype(int)]
+    tall = WIDE * max(frame.height / frame.width for frame in shown)
+    top, pitch = 54.0, (WIDE + GAP, tall + 18.0)
+    columns = min(COLUMNS, max(len(shown), 2))
+    width = 2 * MARGIN + columns * pitch[0] - GAP
+    height = top + -(-len(shown) // columns) * pitch[1] + MARGIN
+    figure = Figure(figsize=(width / 72, height / 72), layout="none")  # type: ignore[arg-type]
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.axis("off")
+    names = list(dict.fromkeys(name for frame in frames for name in frame.lines))
+    others = iter(OTHERS * len(names))
+    colours = {name: RAILS.get(name) or next(others) for name in names}
+    hidden = f", {len(shown)} of them drawn" if len(shown) < len(frames) else ""
+    ax.text(MARGIN, 22, f"{wording.count(len(frames), 'frame')}{hidden}", size=13, weight="bold", va="center")
+    (told,) = fitted_text("lines: " + ", ".join(names or ["none"]), width - 2 * MARGIN, 9, lines=1)
+    ax.text(MARGIN, 40, told, size=9, color=MUTED, va="center")
+    for i, frame in enumerate(shown):
+        x, y = MARGIN + i % columns * pitch[0], top + i // columns * pitch[1]
+        scale = WIDE / frame.width
+        try:
+            extent = (x, x + WIDE, y + frame.height * scale, y)
+            ax.imshow(frame.pixels(), extent=extent, aspect="auto", zorder=2)
+        except HandfulError:
+            _crossed_out(ax, x, y, WIDE, frame.height * scale)
+        for name, line in sorted(frame.lines.items(), key=lambda drawn: drawn[0] in RAILS):  # these on top
+            at = (line + 0.5) * scale + (x, y)  # a pixel's centre lies half a pixel inside
+            ax.plot(*at.T, color=colours[name], lw=0.9, zorder=3)
+        title = fitted_text(PurePath(frame.picture.name).name, WIDE, 7.5, lines=1)[0]
+        ax.text(x, y + frame.height * scale + 3, title, size=7.5, color=MUTED, va="top")
+    ax.set(xlim=(0, width), ylim=(height, 0))
+    return figure
+
+
+def _crossed_out(ax: Any, x: float, y: float, width: float = CELL, height: float = CELL) -> None:
     """A cell whose picture cannot be read."""
-    ax.fill([x, x + CELL, x + CELL, x], [y, y, y + CELL, y + CELL], color=PANEL)
-    ax.plot([x, x + CELL], [y, y + CELL], color=WRONG, lw=1.4)
-    ax.plot([x, x + CELL], [y + CELL, y], color=WRONG, lw=1.4)
+    ax.fill([x, x + width, x + width, x], [y, y, y + height, y + height], color=PANEL)
+    ax.plot([x, x + width], [y, y + height], color=WRONG, lw=1.4)
+    ax.plot([x, x + width], [y + height, y], color=WRONG, lw=1.4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -151,11 +152,16 @@ def test_nor_are_they_open_elsewhere(client: TestClient, way: str) -> None:
         {"path": ["/etc/passwd"]},
         {"path": "{uploads}/../x"},
         {"path": "a\0b"},
+        {"path": None, "url": "data:image/png;base64,AAAA"},
+        {"path": None, "url": "data:,/gradio_api/file={uploads}/x"},
+        {"path": None, "url": "DATA:image/png;base64,AAAA"},
+        {"path": "{uploads}/x", "url": "http://example.com/a.png"},
+        {"path": "{uploads}/x", "url": "http://here/gradio_api/file=/etc/passwd"},
+        {"path": "{uploads}/x", "url": ["data:,"]},
     ],
 )
 def test_a_call_of_the_page_names_only_files_that_were_sent(client: TestClient, uploads: Path, value: Any) -> None:
-    if isinstance(value, dict) and isinstance(value["path"], str):
-        value = {**value, "path": value["path"].replace("{uploads}", str(uploads))}
+    value = json.loads(json.dumps(value).replace("{uploads}", str(uploads)))
     told = client.post("/gradio_api/queue/join", json={"data": [value], "fn_index": 0, "session_hash": "x"})
     assert told.status_code == 400
     assert told.json() == {"error": "The request names a file that was not sent to this server."}
@@ -176,7 +182,7 @@ def test_a_name_leads_nowhere_else(client: TestClient, uploads: Path) -> None:
     (path,) = told.json()
     assert Path(path).resolve().is_relative_to(uploads.resolve())
     assert client.get(f"/gradio_api/file={path}").content == png()
-    own = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    own = {"path": path, "url": f"http://testserver/gradio_api/file={path}", "meta": {"_type": "gradio.FileData"}}
     call = {"data": [own], "fn_index": 10_000, "session_hash": "x"}
     assert "not sent" not in client.post("/gradio_api/queue/join", json=call).text
 

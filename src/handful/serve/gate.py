@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -23,6 +25,7 @@ UPLOAD, CALL = PAGE + "upload", PAGE + "queue/join"
 BOUNDED = ("/predict", "/models/", UPLOAD, CALL)  # in number and in time; the page's streams last as long as it is open
 OPEN = ("queue/join", "queue/data", "upload", "heartbeat/", "startup-events", "app_id", "file=")
 JSON_BYTES = 4 * 2**20  # of a request that is no upload: drawings are small
+ADDRESS = re.compile(rf"(?:https?:/)?/(?:.*?/)?{PAGE[1:]}file=(.*)", re.DOTALL)  # of a file that was sent
 FOLDER_BYTES = 2**30  # of pictures that wait on the page
 # The page asks nothing of any other host.  Its components are compiled from templates in the browser (eval).
 POLICY = (
@@ -121,7 +124,7 @@ class Gate:
                 break
             body, more = body + message.get("body", b""), message.get("more_body", False)
         try:
-            named = list(paths(json.loads(body)))
+            named = list(files(json.loads(body)))
         except (ValueError, RecursionError) as error:
             raise Refused(400, "The request holds no JSON.") from error
         if not all(isinstance(path, str) and self._sent(path) for path in named):
@@ -151,13 +154,23 @@ class Gate:
         return error if isinstance(error, Refused) else Refused(413, str(getattr(error, "detail", error)))
 
 
-def paths(value: Any) -> Iterator[Any]:
-    """Whatever is called a path anywhere in JSON."""
+def files(value: Any) -> Iterator[Any]:
+    """The paths of all files that JSON names, by whatever is called a path or an address anywhere in it.
+
+    Gradio would decode an address that holds a picture (data:) by itself, whatever its size and format.
+    """
     if isinstance(value, dict):
-        yield from (inner for name, inner in value.items() if name == "path" and inner is not None)
+        named = {name: inner for name, inner in value.items() if name in ("path", "url") and inner is not None}
+        yield from (path_of(inner) if name == "url" else inner for name, inner in named.items())
     if isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
-            yield from paths(inner)
+            yield from files(inner)
+
+
+def path_of(address: Any) -> str | None:
+    """The path in the address of a file on this server; None of any other."""
+    found = ADDRESS.fullmatch(address) if isinstance(address, str) else None
+    return unquote(found[1]) if found else None
 
 
 def size_of(folder: Path) -> int:

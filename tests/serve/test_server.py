@@ -82,7 +82,8 @@ def test_a_run_is_served_to_be_taught(handful: Command, recipe_file: Path, tmp_p
     served = open_served(tmp_path / "run")
     assert (served.name, served.model) == ("run", None)
     assert served.start is not None
-    assert served.preprocessing == served.start.preprocessing
+    seen = served.preprocessing
+    assert (seen.channels, seen.height, seen.width, seen.invert) == (3, 16, 16, False)
     assert not served.drawn
 
 

@@ -26,7 +26,6 @@ from handful.serve.worker import Worker
 
 CARDS, SHOWN = 20, 5  # classes that the page can teach, and those that it shows first
 NAMED = 5  # classes in an answer
-AGE = 3600  # seconds that a picture may lie on the page
 DRAW, DROP = "Draw", "Drop pictures"
 HERE = Path(__file__).parent
 BUTTONS = '<button class="wipe" type="button">clear</button>'
@@ -92,11 +91,11 @@ def page(served: Served, shelf: Shelf, worker: Worker, limits: Limits) -> gr.Blo
             return None, "", *shown(None)
         if key is None and served.model is None:
             raise HandfulError("Nothing was taught yet; give examples in Teach, and fit.")
-        found = await within(limits.seconds, worker.run(ask, shelf.get(key or SERVED), given[0]))
+        found = await within(limits.seconds, worker.run(ask, shelf.get(key or SERVED), given[0].picture))
         best = dict(list(found.prediction.probabilities.items())[:NAMED])
         return best, remark(found), *await worker.run(shown, found)
 
-    with gr.Blocks(title=f"Handful: {served.name}", analytics_enabled=False, delete_cache=(60, AGE)) as blocks:
+    with gr.Blocks(title=f"Handful: {served.name}", analytics_enabled=False) as blocks:
         key = gr.State()
         gr.Markdown(f"# Handful · {served.name}")
         way = gr.Radio(

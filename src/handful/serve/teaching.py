@@ -75,13 +75,13 @@ def teach(pictures: Mapping[str, Sequence[Picture]], start: Start, open_set: boo
 
     Raises HandfulError: a picture that cannot be decoded; a number of classes that the start cannot learn.
     """
-    model = fitted(pictures, start, open_set=open_set)
+    embed = embedder_of(start.method) if isinstance(start.method, Metric) else None
+    model = fitted(pictures, start, open_set=open_set, embed=embed)
     listed = [picture for given in pictures.values() for picture in given]
     labels = torch.arange(len(pictures)).repeat_interleave(torch.tensor([len(given) for given in pictures.values()]))
     images = None
     if isinstance(model.network, Fitted):  # all who teach have the same backbone: it is held once
         model.network.backbone = start.method.backbone.cpu()
-        model.embed = embedder_of(start.method)
         own = F.normalize(pooled(model.network.support)[:: model.card.views], dim=-1)
     else:
         images = torch.from_numpy(np.stack([start.preprocessing(picture)[0] for picture in listed]))
@@ -158,9 +158,9 @@ def exported(model: Model) -> bytes:
 
 
 def packed(model: Model) -> bytes:
-    """The model's folder as a zip archive."""
+    """The model's folder as a zip archive, as it is: weights hardly shrink."""
     content = io.BytesIO()
-    with TemporaryDirectory() as scratch, zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+    with TemporaryDirectory() as scratch, zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(model.save(Path(scratch) / "model").iterdir()):
             archive.write(path, f"model/{path.name}")
     return content.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,6 +58,12 @@ def test_the_embedder_is_made_once(pictures: Path, monkeypatch: pytest.MonkeyPat
     for count in (1, 2):
         ask(teach(support_of(pictures, count), start), of_files([pictures / "class08" / "5.png"])[0])
     assert made == [start.method]
+
+
+def test_no_picture_is_decoded_when_nobody_waits_for_it(pictures: Path) -> None:
+    for start in (starting(hf.methods.ProtoNet), maml()):
+        with pytest.raises(HandfulError, match="the time for it is over"):
+            teach(support_of(pictures), start, until=time.monotonic() - 1)
 
 
 def test_a_served_model_can_be_taught_anew(shapes: Model, pictures: Path) -> None:

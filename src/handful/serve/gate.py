@@ -191,7 +191,8 @@ def path_of(address: Any) -> str | None:
 def host_of(scope: Scope) -> str | None:
     """The host that a request is addressed to, without its port."""
     try:
-        return urlsplit("//" + dict(scope["headers"]).get(b"host", b"").decode("latin-1")).hostname
+        host: bytes = dict(scope["headers"]).get(b"host", b"")
+        return urlsplit("//" + host.decode("latin-1")).hostname
     except ValueError:
         return None
 

@@ -6,6 +6,7 @@ What a browser drops or draws stays with it until it is fitted; the server keeps
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
 from pathlib import Path
@@ -73,8 +74,9 @@ def page(served: Served, shelf: Shelf, worker: Worker, limits: Limits) -> gr.Blo
 
     async def fit(key: str | None, *cards: Any) -> tuple[Any, ...]:
         assert served.start is not None
+        until = time.monotonic() + limits.seconds
         found = await asyncio.to_thread(support, list(zip(cards[::3], cards[1::3], cards[2::3])), limits)
-        taught = await within(limits.seconds, worker.run(teach, found, served.start, served.open_set))
+        taught = await within(limits.seconds, worker.run(teach, found, served.start, served.open_set, until))
         key = shelf.put(taught, instead_of=key)
         card = taught.model.card
         return (

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import struct
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +21,12 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from handful import onnx
+from handful.errors import HandfulError
 from handful.model import Model
 from handful.model.start import from_model
-from handful.serve import Limits
+from handful.serve import Limits, teaching
+from handful.serve import api as endpoints
+from handful.serve.limits import Refused
 from handful.serve.server import Served, application
 from tests.serve.conftest import maml, png
 
@@ -149,12 +154,10 @@ def test_a_long_upload_is_refused_by_its_length_and_by_its_bytes(client: Client)
     serving = client(upload=1000)
     refused(serving.post("/predict", files=sent(("a.png", bytes(2000)))), 413, "longer than 1,000 bytes")
     head = b'--x\r\nContent-Disposition: form-data; name="pictures"; filename="a.png"\r\n\r\n'
-    taken = []
 
     def chunks() -> Iterator[bytes]:  # of no length that is said beforehand
         yield head
-        for number in range(100):
-            taken.append(number)
+        for _ in range(100):
             yield bytes(100)
 
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
@@ -184,6 +187,80 @@ def test_a_failure_of_the_server_says_nothing_of_its_inside(
     refused(told, 500, "The server failed at this")
     assert "secret" not in told.text
     assert serving.post("/predict", files=sent(("a.png", png()))).status_code == 200
+
+
+def test_what_the_model_cannot_do_is_no_fault_of_the_picture(
+    client: Client, shapes: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = client()
+
+    def failing(*_: Any) -> None:
+        raise HandfulError("The network gave no numbers.")
+
+    monkeypatch.setattr(shapes, "named", failing)
+    refused(serving.post("/predict", files=sent(("a.png", png()))), 500, "The server failed at this")
+
+
+def test_a_picture_that_pillow_would_warn_of(client: Client) -> None:
+    told = client(pixels=100_000_000).post("/predict", files=sent(("a.png", bomb(9500, 9500))))
+    refused(told, 415, "a.png is no readable picture")
+    assert "exceeds limit" not in told.text
+
+
+def test_the_first_answer_is_worked_out_beforehand(client: Client, shapes: Model) -> None:
+    model = Model(shapes.network, shapes.card)
+    client(Served("shapes", model, None))
+    assert {"embed", "learned"} <= set(vars(model))
+
+
+def test_naming_waits_for_nothing_else(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the page has under way, such as a fit, is done by another thread."""
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(model: Model) -> bytes:
+        begun.set()
+        return b"packed" if go.wait(60) else b"late"
+
+    monkeypatch.setattr(endpoints, "packed", slow)
+    serving = client(seconds=30)
+    with ThreadPoolExecutor(1) as beside:
+        packing = beside.submit(serving.get, "/models/served.zip")
+        assert begun.wait(60)
+        told = serving.post("/predict", files=sent(("a.png", png())))
+        go.set()
+        assert told.status_code == 200, told.text
+        assert packing.result().content == b"packed"
+
+
+def test_a_model_is_packed_once(client: Client, shapes: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    exports: list[Model] = []
+
+    def export(model: Model, file: Path) -> None:
+        exports.append(model)
+        file.write_bytes(b"a graph")
+
+    monkeypatch.setattr(teaching, "export", export)
+    serving = client()
+    assert [serving.get("/models/served.onnx").content for _ in range(3)] == [b"a graph"] * 3
+    assert exports == [shapes]
+
+
+def test_a_picture_that_is_given_up_holds_its_thread(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or requests that are too slow would be decoded all at once."""
+    go, begun = threading.Event(), []
+
+    def slow(name: str | None, content: bytes, most: int) -> Any:
+        begun.append(name)
+        go.wait(60)
+        raise Refused(415, "no picture")
+
+    monkeypatch.setattr(endpoints, "cpu_count", lambda: 1)
+    monkeypatch.setattr(endpoints, "sent_picture", slow)
+    serving = client(seconds=0.3)
+    for name in ("a.png", "b.png", "c.png"):
+        refused(serving.post("/predict", files=sent((name, png()))), 503, "no answer within 0.3 s")
+    assert begun == ["a.png"]
+    go.set()
 
 
 def test_the_model_can_be_had(client: Client, shapes: Model, pictures: Path, tmp_path: Path) -> None:
@@ -227,7 +304,7 @@ def test_openapi_says_what_is_taken_and_given(client: Client) -> None:
         "probabilities",
         "likeness",
     }
-    assert {"400", "413", "415", "422", "503"} <= set(predict["responses"])
+    assert set(predict["responses"]) == {"200", "400", "404", "405", "413", "415", "422", "500", "503"}
     assert predict["responses"]["413"]["content"]["application/json"]["schema"]["$ref"].endswith("/Failure")
     assert {"/health", "/models/{key}.zip", "/models/{key}.onnx"} <= set(told["paths"])
     assert serving.get("/docs").status_code == 404  # its scripts would come from another host

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import json
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,12 @@ from handful.model import Model
 from handful.model.start import from_model
 from handful.serve import Limits, gate
 from handful.serve.gate import Gate
-from handful.serve.server import Served, application
+from handful.serve.server import Served, application, names_of
 from tests.serve.conftest import png
 
 
-def behind(app: ASGIApp, folder: Path, **limits: Any) -> httpx.AsyncClient:
-    made = Gate(app, replace(Limits(), **limits), folder)
+def behind(app: ASGIApp, folder: Path, hosts: Collection[str] = (), **limits: Any) -> httpx.AsyncClient:
+    made = Gate(app, replace(Limits(), **limits), folder, hosts)
     return httpx.AsyncClient(transport=httpx.ASGITransport(made), base_url="http://here")
 
 
@@ -96,6 +97,37 @@ def test_a_length_that_is_no_number(tmp_path: Path) -> None:
     assert "does not say its length" in told.json()["error"]
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:7860", 200),
+        ("LocalHost", 200),
+        ("127.0.0.1:7860", 200),
+        ("[::1]:7860", 200),
+        ("evil.example", 400),
+        ("localhost.evil.example:7860", 400),
+        ("evil@localhost.example", 400),
+        ("[::1", 400),
+        ("", 400),
+    ],
+)
+def test_a_server_on_loopback_is_asked_by_its_own_names(tmp_path: Path, host: str, status: int) -> None:
+    async def ask() -> httpx.Response:
+        async with behind(PlainTextResponse("fine"), tmp_path, names_of("127.0.0.1")) as client:
+            return await client.get("/models/served.zip", headers={"Host": host})
+
+    told = asyncio.run(ask())
+    assert told.status_code == status
+    if status == 400:
+        assert told.json() == {"error": "This server is asked by the names localhost, 127.0.0.1, ::1 alone; use one."}
+
+
+def test_the_names_of_a_server() -> None:
+    assert names_of("127.0.0.2") == ["localhost", "127.0.0.1", "::1", "127.0.0.2"]
+    assert names_of("::1") == names_of("localhost") == ["localhost", "127.0.0.1", "::1"]
+    assert names_of("0.0.0.0") == names_of("192.168.1.2") == names_of("my.example") == []
+
+
 @pytest.fixture(scope="module")
 def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("uploads")
@@ -151,11 +183,16 @@ def test_nor_are_they_open_elsewhere(client: TestClient, way: str) -> None:
         {"path": ["/etc/passwd"]},
         {"path": "{uploads}/../x"},
         {"path": "a\0b"},
+        {"path": None, "url": "data:image/png;base64,AAAA"},
+        {"path": None, "url": "data:,/gradio_api/file={uploads}/x"},
+        {"path": None, "url": "DATA:image/png;base64,AAAA"},
+        {"path": "{uploads}/x", "url": "http://example.com/a.png"},
+        {"path": "{uploads}/x", "url": "http://here/gradio_api/file=/etc/passwd"},
+        {"path": "{uploads}/x", "url": ["data:,"]},
     ],
 )
 def test_a_call_of_the_page_names_only_files_that_were_sent(client: TestClient, uploads: Path, value: Any) -> None:
-    if isinstance(value, dict) and isinstance(value["path"], str):
-        value = {**value, "path": value["path"].replace("{uploads}", str(uploads))}
+    value = json.loads(json.dumps(value).replace("{uploads}", str(uploads)))
     told = client.post("/gradio_api/queue/join", json={"data": [value], "fn_index": 0, "session_hash": "x"})
     assert told.status_code == 400
     assert told.json() == {"error": "The request names a file that was not sent to this server."}
@@ -176,17 +213,52 @@ def test_a_name_leads_nowhere_else(client: TestClient, uploads: Path) -> None:
     (path,) = told.json()
     assert Path(path).resolve().is_relative_to(uploads.resolve())
     assert client.get(f"/gradio_api/file={path}").content == png()
-    own = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    own = {"path": path, "url": f"http://testserver/gradio_api/file={path}", "meta": {"_type": "gradio.FileData"}}
     call = {"data": [own], "fn_index": 10_000, "session_hash": "x"}
     assert "not sent" not in client.post("/gradio_api/queue/join", json=call).text
 
 
 def test_the_folder_of_uploads_is_bounded(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     client.post("/gradio_api/upload", files={"files": ("a.png", png(20))})
-    monkeypatch.setattr(gate, "FOLDER_BYTES", 10)
-    told = client.post("/gradio_api/upload", files={"files": ("b.png", png(21))})
-    assert told.status_code == 503
-    assert "holds as many pictures as it may" in told.json()["error"]
+    for limit, most in (("FOLDER_BYTES", 10), ("FOLDER_FILES", 1)):
+        with monkeypatch.context() as patched:
+            patched.setattr(gate, limit, most)
+            told = client.post("/gradio_api/upload", files={"files": ("b.png", png(21))})
+        assert told.status_code == 503
+        assert "holds as many pictures as it may" in told.json()["error"]
+    assert client.post("/gradio_api/upload", files={"files": ("b.png", png(21))}).status_code == 200
+
+
+def test_so_many_files_are_sent_to_the_page_at_a_time(client: TestClient) -> None:
+    most = Limits().pictures
+
+    def send(count: int) -> Any:
+        return client.post("/gradio_api/upload", files=[("files", (f"{n}.png", png())) for n in range(count)])
+
+    assert len(send(most).json()) == most
+    told = send(most + 1)
+    assert told.status_code == 413
+    assert f"More than {most} pictures are not taken at a time" in told.text
+
+
+def test_parts_are_counted_across_the_pieces_of_a_body(tmp_path: Path) -> None:
+    body = b"".join(b"--mark\r\nnothing\r\n" for _ in range(3)) + b"--mark--"
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for byte in body:
+            yield bytes([byte])
+
+    async def reading(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["more_body"]:
+            pass
+        await PlainTextResponse("fine")(scope, receive, send)
+
+    async def ask(most: int) -> int:
+        async with behind(reading, tmp_path, pictures=most) as client:
+            headers = {"Content-Type": 'multipart/form-data; boundary="mark"'}
+            return (await client.post("/gradio_api/upload", content=pieces(), headers=headers)).status_code
+
+    assert [asyncio.run(ask(most)) for most in (2, 3)] == [413, 200]
 
 
 def test_the_page_may_ask_no_other_host(client: TestClient) -> None:

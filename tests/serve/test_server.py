@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -48,6 +49,35 @@ def test_a_hundred_clients_at_once(server: Server, shapes: Model, pictures: Path
         assert answer["probabilities"] == pytest.approx(expected[path].probabilities, abs=1e-4)
 
 
+def test_a_name_that_leads_here_from_elsewhere(server: Server) -> None:
+    """A page of another host could read the answers, if it was its own name."""
+    port = server.address.rsplit(":", 1)[1]
+    for host, status in (("evil.example", 400), (f"evil.example:{port}", 400), (f"localhost:{port}", 200)):
+        for way in ("/health", "/models/served.zip", "/"):
+            told = httpx.get(server.address + way, headers={"Host": host}, timeout=120)
+            assert told.status_code == status, (host, way)
+
+
+def test_what_lies_on_the_page_for_too_long_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as the server runs, and however it came there."""
+    monkeypatch.setattr(rooms, "EVERY", 0.01)
+    old, new = tmp_path / "cut-off", tmp_path / "new.png"
+    new.touch()
+
+    async def wait() -> None:
+        tidying = asyncio.create_task(rooms.tidy(tmp_path))
+        for _ in range(2):  # not only the first time
+            old.touch()
+            os.utime(old, (0, 0))
+            async with asyncio.timeout(30):
+                while old.exists():
+                    await asyncio.sleep(0.01)
+        tidying.cancel()
+
+    asyncio.run(wait())
+    assert new.exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_cleanly(shapes_folder: Path, number: int, tmp_path: Path) -> None:
     """While a client holds on to it; what was sent is deleted."""
@@ -82,7 +112,8 @@ def test_a_run_is_served_to_be_taught(handful: Command, recipe_file: Path, tmp_p
     served = open_served(tmp_path / "run")
     assert (served.name, served.model) == ("run", None)
     assert served.start is not None
-    assert served.preprocessing == served.start.preprocessing
+    seen = served.preprocessing
+    assert (seen.channels, seen.height, seen.width, seen.invert) == (1, 16, 16, False)
     assert not served.drawn
 
 

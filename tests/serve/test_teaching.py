@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +12,15 @@ import numpy as np
 import pytest
 
 import handful as hf
+from handful.embedders import Embed
 from handful.errors import HandfulError
+from handful.methods import Metric
 from handful.model import Model
 from handful.model.start import from_model
 from handful.serve import Limits, teaching
 from handful.serve.figure import probabilities
 from handful.serve.teaching import KEPT, Shelf, Taught, ask, teach
-from handful.serve.uploads import PNG, drawn, support
+from handful.serve.uploads import AGE, PNG, drawn, lying, support, sweep
 from tests.serve.conftest import CLASSES, maml, of_files, png, starting, support_of
 
 
@@ -40,6 +44,26 @@ def test_all_who_teach_share_a_backbone(pictures: Path) -> None:
     first, second = (teach(support_of(pictures, count), start).model for count in (1, 2))
     assert first.network.backbone is second.network.backbone is start.method.backbone
     assert first.embed is second.embed
+
+
+def test_the_embedder_is_made_once(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, made = starting(hf.methods.ProtoNet), []
+    make = Metric.embedder
+
+    def embedder(method: Metric) -> Embed:
+        made.append(method)
+        return make(method)
+
+    monkeypatch.setattr(Metric, "embedder", embedder)
+    for count in (1, 2):
+        ask(teach(support_of(pictures, count), start), of_files([pictures / "class08" / "5.png"])[0])
+    assert made == [start.method]
+
+
+def test_no_picture_is_decoded_when_nobody_waits_for_it(pictures: Path) -> None:
+    for start in (starting(hf.methods.ProtoNet), maml()):
+        with pytest.raises(HandfulError, match="the time for it is over"):
+            teach(support_of(pictures), start, until=time.monotonic() - 1)
 
 
 def test_a_served_model_can_be_taught_anew(shapes: Model, pictures: Path) -> None:
@@ -101,6 +125,57 @@ def test_cards_become_classes(pictures: Path) -> None:
         "class 2": ["drawing 1", "drawing 2"],
     }
     assert found["class 2"][0].content() == png()
+
+
+def test_pictures_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
+    """And not before they were counted: a file may be named many times in a short request."""
+    path = tmp_path / "a.png"
+    path.write_bytes(png(20, 10))
+    files: list[tuple[str, str | None]] = [(str(path), None)] * 3
+    (picture, *_) = support([("a", None, files)], replace(Limits(), pictures=3, pixels=200))["a"]
+    path.write_bytes(png(30))
+    assert picture.content() == png(30)
+    path.unlink()
+    with pytest.raises(HandfulError, match="These are 3 pictures, and 2 are learned from"):
+        support([("a", None, files)], replace(Limits(), pictures=2))
+    with pytest.raises(HandfulError, match=r"^a.png is here no longer: pictures lie on the page for 60 minutes"):
+        support([("a", None, files)], Limits())
+    path.touch()
+    with pytest.raises(HandfulError, match=r"^a.png is empty"):
+        support([("a", None, files)], Limits())
+
+
+def test_all_pictures_together_have_so_many_pixels() -> None:
+    drawing = PNG + base64.b64encode(png()).decode()
+    limits = replace(Limits(), pixels=16 * 16)
+    assert len(support([("a", [drawing] * 20, None)], limits)["a"]) == 20
+    with pytest.raises(HandfulError, match=r"have 5,376 pixels together, and 5,120 are learned from at most"):
+        support([("a", [drawing] * 20, None), ("b", [drawing], None)], limits)
+
+
+def test_what_lies_for_too_long_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = tmp_path / "one" / "old.png", tmp_path / "two" / "new.png"
+    cut_off = tmp_path / "tmp123"
+    for path in (old, new, cut_off):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(png())
+    for path in (old, cut_off):
+        os.utime(path, (0, 0))
+    sweep(tmp_path, AGE)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [new]
+    os.utime(old.parent, (0, 0))
+    os.utime(new.parent, (0, 0))
+    sweep(tmp_path, AGE)
+    assert sorted(tmp_path.rglob("*")) == [new.parent, new]
+    look = os.lstat
+
+    def deleted_meanwhile(path: str) -> os.stat_result:
+        if path == str(new):
+            raise FileNotFoundError
+        return look(path)
+
+    monkeypatch.setattr(os, "lstat", deleted_meanwhile)
+    assert [path for path, _ in lying(tmp_path)] == [str(new.parent)]
 
 
 def test_cards_that_cannot_be_learned_from() -> None:

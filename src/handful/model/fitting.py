@@ -215,10 +215,15 @@ def fitted(
     check: bool = True,
     skip_bad: bool = False,
     notes: Sequence[str] = (),
+    embed: Embed | None = None,
 ) -> Model:
-    """Learn the classes of these pictures, and check what was learned by leaving pictures out."""
+    """Learn the classes of these pictures, and check what was learned by leaving pictures out.
+
+    embed: the embedder of a method that compares features, if it is at hand; it is made if not.
+    """
     method, way, views = start.method, len(found), len(start.views)
-    embed = method.embedder() if isinstance(method, Metric) else None
+    if isinstance(method, Metric) and embed is None:
+        embed = method.embedder()
     if open_set and embed is None:
         raise HandfulError(
             "open_set needs a method that compares features; a network that was adapted by gradients knows no likeness."

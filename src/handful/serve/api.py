@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from importlib.metadata import version
 from os import cpu_count
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import FastAPI, File, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
+from numpy.typing import NDArray
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -22,6 +26,8 @@ from handful.serve.limits import Limits, Refused
 from handful.serve.teaching import Shelf, exported, packed
 from handful.serve.uploads import sent_picture
 from handful.serve.worker import Worker
+
+PACKED = 4  # models that are kept as the files that were asked for
 
 
 class Answer(BaseModel):
@@ -51,20 +57,26 @@ class Failure(BaseModel):
     error: str
 
 
-ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": Failure} for status in (400, 404, 413, 415, 422, 501, 503)}
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Failure} for status in (400, 404, 405, 413, 415, 422, 500, 501, 503)
+}
 
 
-def api(name: str, shelf: Shelf, worker: Worker, limits: Limits, uploads: Path) -> FastAPI:
+def api(name: str, shelf: Shelf, worker: Worker, limits: Limits, uploads: Path, hosts: Collection[str] = ()) -> FastAPI:
     """The application with its endpoints, behind its gate; the page is mounted beside them.
 
-    name: what the served model or run is called; uploads: the folder for what the page's clients send.
+    name: what the served model or run is called; worker: packs models; uploads: the folder for what the page's clients
+    send; hosts: the names that the server is asked by, if not by any.
     """
     app = FastAPI(title="Handful", version=version("handful"), docs_url=None, redoc_url=None)
-    app.add_middleware(Gate, limits=limits, uploads=uploads)
-    decoding = asyncio.Semaphore(cpu_count() or 1)
+    app.add_middleware(Gate, limits=limits, uploads=uploads, hosts=hosts)
+    # Of a request that was given up, a picture may still be under way; its thread is not free before it is done.
+    decoding = ThreadPoolExecutor(cpu_count(), "decoding")
+    naming = Worker()  # /predict waits for no fit: the served model is only read
+    as_zip, as_onnx = lru_cache(PACKED)(packed), lru_cache(PACKED)(exported)
     served = 0
 
-    @app.post("/predict", responses={n: ERRORS[n] for n in (400, 413, 415, 422, 503)})
+    @app.post("/predict", responses={n: ERRORS[n] for n in (400, 404, 405, 413, 415, 422, 500, 503)})
     async def predict(pictures: Annotated[list[UploadFile], File(description="Pictures to name.")]) -> list[Answer]:
         """Name one or several pictures, as `handful predict --json` does."""
         nonlocal served
@@ -76,32 +88,36 @@ def api(name: str, shelf: Shelf, worker: Worker, limits: Limits, uploads: Path) 
             )
         model = shelf.served.model
 
+        def decoded(upload: UploadFile) -> tuple[NDArray[np.uint8], str]:
+            picture, _ = sent_picture(upload.filename, upload.file.read(), limits.pixels)
+            try:
+                return model.card.preprocessing(picture)[0], picture.name
+            except HandfulError as error:
+                raise Refused(415, str(error)) from error
+
         async def answer(upload: UploadFile) -> Answer:
-            async with decoding:
-                content = await upload.read()
-                picture = await asyncio.to_thread(sent_picture, upload.filename, content, limits.pixels)
-                image = (await asyncio.to_thread(model.card.preprocessing, picture))[0]
-            return Answer(**(await worker.name(model, image, picture.name)).as_dict())
+            image, name = await asyncio.get_running_loop().run_in_executor(decoding, decoded, upload)
+            return Answer(**(await naming.name(model, image, name)).as_dict())
 
         answers = await asyncio.gather(*map(answer, pictures))
         served += 1
         return answers
 
-    @app.get("/health")
+    @app.get("/health", responses={n: ERRORS[n] for n in (400, 500)})
     async def health() -> Health:
         """What is served: its name, its classes, the version, and the requests answered by /predict."""
         classes = shelf.served.model.card.classes if shelf.served else []
         return Health(model=name, classes=classes, version=version("handful"), requests=served)
 
-    @app.get("/models/{key}.zip", response_class=Response, responses={n: ERRORS[n] for n in (404, 503)})
+    @app.get("/models/{key}.zip", response_class=Response, responses={n: ERRORS[n] for n in (400, 404, 500, 503)})
     async def folder(key: str) -> Response:
         """The served model (key `served`), or one taught on the page, as a zip archive of its folder."""
-        return await download(key, packed, "application/zip", "model.zip")
+        return await download(key, as_zip, "application/zip", "model.zip")
 
-    @app.get("/models/{key}.onnx", response_class=Response, responses={n: ERRORS[n] for n in (404, 501, 503)})
+    @app.get("/models/{key}.onnx", response_class=Response, responses={n: ERRORS[n] for n in (400, 404, 500, 501, 503)})
     async def onnx(key: str) -> Response:
         """The same as one ONNX file."""
-        return await download(key, exported, "application/octet-stream", "model.onnx")
+        return await download(key, as_onnx, "application/octet-stream", "model.onnx")
 
     async def download(key: str, pack: Callable[[Model], bytes], kind: str, file: str) -> Response:
         model = shelf.get(key).model
@@ -111,9 +127,9 @@ def api(name: str, shelf: Shelf, worker: Worker, limits: Limits, uploads: Path) 
             raise Refused(501, str(error)) from error
         return Response(content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{file}"'})
 
-    @app.exception_handler(HandfulError)
-    async def refused(request: Request, error: HandfulError) -> Response:
-        return refusal(error if isinstance(error, Refused) else Refused(415, str(error)))
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> Response:
+        return refusal(error)
 
     @app.exception_handler(HTTPException)
     async def failed(request: Request, error: HTTPException) -> Response:

@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+import re
+import stat
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
+from python_multipart.multipart import parse_options_header
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handful.serve.limits import Limits, Refused
+from handful.serve.uploads import lying
 
 PAGE = "/gradio_api/"
 UPLOAD, CALL = PAGE + "upload", PAGE + "queue/join"
 BOUNDED = ("/predict", "/models/", UPLOAD, CALL)  # in number and in time; the page's streams last as long as it is open
 OPEN = ("queue/join", "queue/data", "upload", "heartbeat/", "startup-events", "app_id", "file=")
 JSON_BYTES = 4 * 2**20  # of a request that is no upload: drawings are small
-FOLDER_BYTES = 2**30  # of pictures that wait on the page
+ADDRESS = re.compile(rf"(?:https?:/)?/(?:.*?/)?{PAGE[1:]}file=(.*)", re.DOTALL)  # of a file that was sent
+FOLDER_BYTES, FOLDER_FILES = 2**30, 4096  # of pictures that wait on the page
 # The page asks nothing of any other host.  Its components are compiled from templates in the browser (eval).
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -42,10 +48,14 @@ class TooLong(HTTPException):
 
 
 class Gate:
-    """ASGI middleware; uploads: the folder that holds what the page's clients have sent."""
+    """ASGI middleware.
 
-    def __init__(self, app: ASGIApp, limits: Limits, uploads: Path) -> None:
-        self.app, self.limits, self.uploads = app, limits, uploads.resolve()
+    uploads: the folder that holds what the page's clients have sent; hosts: the names that the server is asked by, if
+    not by any: a page of another host could otherwise let its own name lead here, and read the answers.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits, uploads: Path, hosts: Collection[str] = ()) -> None:
+        self.app, self.limits, self.uploads, self.hosts = app, limits, uploads.resolve(), hosts
         self.inside = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,6 +80,8 @@ class Gate:
         try:
             async with late:
                 body = self._admit(scope, path, receive)
+                if path == UPLOAD and await asyncio.to_thread(full, self.uploads):
+                    raise Refused(503, "The server holds as many pictures as it may; try again in an hour.")
                 if path == CALL:
                     body = await self._without_paths(body)
                 await self.app(scope, body, answer)
@@ -82,6 +94,8 @@ class Gate:
 
     def _admit(self, scope: Scope, path: str, receive: Receive) -> Receive:
         """Refuse by what is known before the body; else the body, which is counted as it is read."""
+        if self.hosts and host_of(scope) not in self.hosts:
+            raise Refused(400, f"This server is asked by the names {', '.join(self.hosts)} alone; use one.")
         if path.startswith(BOUNDED) and self.inside > self.limits.waiting:
             raise Refused(503, f"{self.limits.waiting} requests are waiting already; try again in a moment.")
         if path == "/predict" and scope["method"] != "POST":
@@ -91,8 +105,6 @@ class Gate:
             way = path.removeprefix(PAGE)
             if not way.startswith(OPEN) or (way.startswith("file=") and not self._sent(way.removeprefix("file="))):
                 raise Refused(404, "There is nothing here.")
-            if path == UPLOAD and size_of(self.uploads) > FOLDER_BYTES:
-                raise Refused(503, "The server holds as many pictures as it may; try again in an hour.")
         most = self.limits.upload if upload else JSON_BYTES
         long = f"The request is longer than {most:,} bytes, the most that is taken; send fewer or smaller pictures."
         lengths = [value for name, value in scope["headers"] if name == b"content-length"]
@@ -100,14 +112,20 @@ class Gate:
             raise Refused(400, "The request does not say its length by a number.")
         if any(int(value) > most for value in lengths):
             raise Refused(413, long)
-        seen = 0
+        seen, parts, tail = 0, -1, b""  # the last part is followed by one more mark
+        mark = boundary(scope) if path == UPLOAD else b""
 
         async def counted() -> Message:
-            nonlocal seen
+            nonlocal seen, parts, tail
             message = await receive()
-            seen += len(message.get("body", b""))
+            body = message.get("body", b"")
+            seen += len(body)
             if seen > most:
                 raise TooLong(413, long)
+            if mark:
+                parts, tail = parts + (tail + body).count(mark), (tail + body)[1 - len(mark) :]
+            if parts > self.limits.pictures:
+                raise TooLong(413, f"More than {self.limits.pictures} pictures are not taken at a time; send fewer.")
             return message
 
         return counted
@@ -121,7 +139,7 @@ class Gate:
                 break
             body, more = body + message.get("body", b""), message.get("more_body", False)
         try:
-            named = list(paths(json.loads(body)))
+            named = list(files(json.loads(body)))
         except (ValueError, RecursionError) as error:
             raise Refused(400, "The request holds no JSON.") from error
         if not all(isinstance(path, str) and self._sent(path) for path in named):
@@ -151,18 +169,44 @@ class Gate:
         return error if isinstance(error, Refused) else Refused(413, str(getattr(error, "detail", error)))
 
 
-def paths(value: Any) -> Iterator[Any]:
-    """Whatever is called a path anywhere in JSON."""
+def files(value: Any) -> Iterator[Any]:
+    """The paths of all files that JSON names, by whatever is called a path or an address anywhere in it.
+
+    Gradio would decode an address that holds a picture (data:) by itself, whatever its size and format.
+    """
     if isinstance(value, dict):
-        yield from (inner for name, inner in value.items() if name == "path" and inner is not None)
+        named = {name: inner for name, inner in value.items() if name in ("path", "url") and inner is not None}
+        yield from (path_of(inner) if name == "url" else inner for name, inner in named.items())
     if isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
-            yield from paths(inner)
+            yield from files(inner)
 
 
-def size_of(folder: Path) -> int:
-    """Bytes of all files in a folder and below it."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def path_of(address: Any) -> str | None:
+    """The path in the address of a file on this server; None of any other."""
+    found = ADDRESS.fullmatch(address) if isinstance(address, str) else None
+    return unquote(found[1]) if found else None
+
+
+def host_of(scope: Scope) -> str | None:
+    """The host that a request is addressed to, without its port."""
+    try:
+        host: bytes = dict(scope["headers"]).get(b"host", b"")
+        return urlsplit("//" + host.decode("latin-1")).hostname
+    except ValueError:
+        return None
+
+
+def boundary(scope: Scope) -> bytes:
+    """What stands before each part of a multipart body, and after the last."""
+    _, options = parse_options_header(dict(scope["headers"]).get(b"content-type", b""))
+    return b"--" + options[b"boundary"] if options.get(b"boundary") else b""
+
+
+def full(folder: Path) -> bool:
+    """Whether there is as much in a folder, and below it, as may be."""
+    sizes = [found.st_size for _, found in lying(folder) if stat.S_ISREG(found.st_mode)]
+    return len(sizes) >= FOLDER_FILES or sum(sizes) >= FOLDER_BYTES
 
 
 def refusal(error: Refused) -> JSONResponse:

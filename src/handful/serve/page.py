@@ -6,6 +6,7 @@ What a browser drops or draws stays with it until it is fitted; the server keeps
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
 from pathlib import Path
@@ -26,7 +27,6 @@ from handful.serve.worker import Worker
 
 CARDS, SHOWN = 20, 5  # classes that the page can teach, and those that it shows first
 NAMED = 5  # classes in an answer
-AGE = 3600  # seconds that a picture may lie on the page
 DRAW, DROP = "Draw", "Drop pictures"
 HERE = Path(__file__).parent
 BUTTONS = '<button class="wipe" type="button">clear</button>'
@@ -74,8 +74,9 @@ def page(served: Served, shelf: Shelf, worker: Worker, limits: Limits) -> gr.Blo
 
     async def fit(key: str | None, *cards: Any) -> tuple[Any, ...]:
         assert served.start is not None
+        until = time.monotonic() + limits.seconds
         found = await asyncio.to_thread(support, list(zip(cards[::3], cards[1::3], cards[2::3])), limits)
-        taught = await within(limits.seconds, worker.run(teach, found, served.start, served.open_set))
+        taught = await within(limits.seconds, worker.run(teach, found, served.start, served.open_set, until))
         key = shelf.put(taught, instead_of=key)
         card = taught.model.card
         return (
@@ -92,11 +93,11 @@ def page(served: Served, shelf: Shelf, worker: Worker, limits: Limits) -> gr.Blo
             return None, "", *shown(None)
         if key is None and served.model is None:
             raise HandfulError("Nothing was taught yet; give examples in Teach, and fit.")
-        found = await within(limits.seconds, worker.run(ask, shelf.get(key or SERVED), given[0]))
+        found = await within(limits.seconds, worker.run(ask, shelf.get(key or SERVED), given[0].picture))
         best = dict(list(found.prediction.probabilities.items())[:NAMED])
         return best, remark(found), *await worker.run(shown, found)
 
-    with gr.Blocks(title=f"Handful: {served.name}", analytics_enabled=False, delete_cache=(60, AGE)) as blocks:
+    with gr.Blocks(title=f"Handful: {served.name}", analytics_enabled=False) as blocks:
         key = gr.State()
         gr.Markdown(f"# Handful · {served.name}")
         way = gr.Radio(

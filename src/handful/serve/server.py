@@ -7,11 +7,17 @@ import logging
 import os
 import signal
 import socket
+import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
 
 from handful import wording
 from handful.errors import HandfulError
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("gradio", "fastapi", "uvicorn")
 QUEUE = 2048  # connections that the system holds before they are accepted
+EVERY = 60  # seconds, what has lain on the page for too long is deleted
 GRACE = 2  # seconds for answers that are under way when the server is stopped
 
 
@@ -71,8 +78,8 @@ def open_served(folder: Path, data: str | None = None) -> Served:
         return Served(folder.name, model, None)
 
 
-async def application(served: Served, limits: Limits, uploads: Path) -> FastAPI:
-    """Endpoints and page; uploads: a folder for the pictures that lie on the page.
+async def application(served: Served, limits: Limits, uploads: Path, hosts: Collection[str] = ()) -> FastAPI:
+    """Endpoints and page; uploads: a folder for the pictures that lie on the page; hosts: as `Gate` takes them.
 
     Made where an event loop runs: Gradio would otherwise open one, and leave it open.
     """
@@ -81,10 +88,15 @@ async def application(served: Served, limits: Limits, uploads: Path) -> FastAPI:
     from handful.serve.api import api
     from handful.serve.page import mount
     from handful.serve.teaching import Shelf, Taught
-    from handful.serve.worker import Worker
+    from handful.serve.worker import Worker, answers_to
 
+    # The limit of pixels is asked right after Pillow's warning; filters are one for all threads.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    if served.model is not None:  # the first answer takes longest: it makes the embedder, and settles the head
+        seen = served.preprocessing
+        answers_to(served.model, [np.zeros((seen.channels, seen.height, seen.width), np.uint8)], [""])
     shelf, worker = Shelf(Taught(served.model) if served.model else None), Worker()
-    return mount(api(served.name, shelf, worker, limits, uploads), served, shelf, worker, limits)
+    return mount(api(served.name, shelf, worker, limits, uploads, hosts), served, shelf, worker, limits)
 
 
 def serve(folder: Path, host: str, port: int, limits: Limits, data: str | None = None) -> None:
@@ -103,21 +115,43 @@ def serve(folder: Path, host: str, port: int, limits: Limits, data: str | None =
         address = f"http://{shown}:{listening.getsockname()[1]}"
         print(f"{served.name} ({classes}) is served at {address} until Ctrl-C.", flush=True)
         try:
-            asyncio.run(answering(served, limits, Path(uploads), listening))
+            asyncio.run(answering(served, limits, Path(uploads), listening, names_of(host)))
         except KeyboardInterrupt:  # uvicorn raises it again once it has stopped
             print("stopped")
 
 
-async def answering(served: Served, limits: Limits, uploads: Path, listening: socket.socket) -> None:
+async def answering(
+    served: Served, limits: Limits, uploads: Path, listening: socket.socket, hosts: Collection[str]
+) -> None:
     """Answer until a signal comes."""
     import uvicorn
 
-    app = await application(served, limits, uploads)
+    app = await application(served, limits, uploads, hosts)
+    sweeping = asyncio.create_task(tidy(uploads))
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE)
     server = uvicorn.Server(config)
     # An open page holds a stream that ends only by being cut off, which is no error once a signal has come.
     logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
     await server.serve(sockets=[listening])
+    sweeping.cancel()
+
+
+async def tidy(uploads: Path) -> None:
+    """Delete what has lain on the page for too long, as long as the server runs."""
+    from handful.serve.uploads import AGE, sweep
+
+    while True:
+        await asyncio.sleep(EVERY)
+        await asyncio.to_thread(sweep, uploads, AGE)
+
+
+def names_of(host: str) -> list[str]:
+    """The names that a server on this host is asked by: of one that listens on loopback, its own; of others, any."""
+    try:
+        loopback = host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    return list(dict.fromkeys(["localhost", "127.0.0.1", "::1", host])) if loopback else []
 
 
 def listen(host: str, port: int) -> socket.socket:

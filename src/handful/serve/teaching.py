@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import secrets
+import time
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -19,9 +21,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from handful.data.pictures import Picture, opened, plain
+from handful.data.pictures import Picture, Pixels, opened, plain
 from handful.embedders import Embed
 from handful.episodes import Episode
+from handful.errors import HandfulError
 from handful.methods import Metric
 from handful.methods.metric import Fitted
 from handful.model import Model, Prediction, export
@@ -70,23 +73,38 @@ class Answer(NamedTuple):
     curve: dict[str, list[float]]
 
 
-def teach(pictures: Mapping[str, Sequence[Picture]], start: Start, open_set: bool = False) -> Taught:
+def teach(
+    pictures: Mapping[str, Sequence[Picture]], start: Start, open_set: bool = False, until: float = math.inf
+) -> Taught:
     """Fit a model on named classes of pictures, and keep what is shown of them.
 
-    Raises HandfulError: a picture that cannot be decoded; a number of classes that the start cannot learn.
+    until: the time of `time.monotonic` after which no further picture is decoded, since nobody waits for it.  Raises
+    HandfulError: a picture that cannot be decoded; a number of classes that the start cannot learn; it is too late.
     """
-    model = fitted(pictures, start, open_set=open_set)
+    pictures = {name: [timely(picture, until) for picture in given] for name, given in pictures.items()}
+    embed = embedder_of(start.method) if isinstance(start.method, Metric) else None
+    model = fitted(pictures, start, open_set=open_set, embed=embed)
     listed = [picture for given in pictures.values() for picture in given]
     labels = torch.arange(len(pictures)).repeat_interleave(torch.tensor([len(given) for given in pictures.values()]))
     images = None
     if isinstance(model.network, Fitted):  # all who teach have the same backbone: it is held once
         model.network.backbone = start.method.backbone.cpu()
-        model.embed = embedder_of(start.method)
         own = F.normalize(pooled(model.network.support)[:: model.card.views], dim=-1)
     else:
         images = torch.from_numpy(np.stack([start.preprocessing(picture)[0] for picture in listed]))
         own = directions(model, images)
     return Taught(model, start, Supported([thumbnail(picture) for picture in listed], labels, own, images))
+
+
+def timely(picture: Picture, until: float) -> Picture:
+    """The picture, as long as it is asked for in time."""
+
+    def content() -> bytes | Pixels | Image.Image:
+        if time.monotonic() > until:
+            raise HandfulError("the time for it is over; try it with fewer pictures")
+        return picture.content()
+
+    return picture._replace(content=content)
 
 
 @lru_cache(maxsize=1)
@@ -158,9 +176,9 @@ def exported(model: Model) -> bytes:
 
 
 def packed(model: Model) -> bytes:
-    """The model's folder as a zip archive."""
+    """The model's folder as a zip archive, as it is: weights hardly shrink."""
     content = io.BytesIO()
-    with TemporaryDirectory() as scratch, zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+    with TemporaryDirectory() as scratch, zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(model.save(Path(scratch) / "model").iterdir()):
             archive.write(path, f"model/{path.name}")
     return content.getvalue()

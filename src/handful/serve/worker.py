@@ -1,4 +1,4 @@
-"""One thread does all that a model computes; pictures that wait for it are judged together."""
+"""A thread computes one thing at a time; pictures that wait for it are judged together."""
 
 from __future__ import annotations
 

@@ -94,6 +94,11 @@ def test_a_card_that_is_a_folder(folder: Path) -> None:
         Model.load(folder)
 
 
+def test_a_file_where_a_model_folder_belongs(pictures: Path) -> None:
+    with pytest.raises(HandfulError, match=r"0\.png is not a model folder \(no card\.json\); `handful fit` makes one"):
+        Model.load(pictures / "class03" / "0.png")
+
+
 def test_a_card_that_was_changed_alone(folder: Path) -> None:
     text = (folder / "card.json").read_text(encoding="utf-8")
     (folder / "card.json").write_text(text.replace("class03", "class33"), encoding="utf-8")

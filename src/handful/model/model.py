@@ -189,7 +189,7 @@ def read_card(folder: Path) -> tuple[Card, str]:
     try:
         text = file.read_text(encoding="utf-8")
         return Card(**json.loads(text)), text
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise HandfulError(f"{folder} is not a model folder (no card.json); `handful fit` makes one.") from error
     except ValidationError as error:
         first = error.errors()[0]

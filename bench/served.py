@@ -12,23 +12,18 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx
 
 import handful as hf
 from handful.files import write_text
-from handful.runtime import environment
-from own_pictures import PHOTO, folder
-
-Rows = list[dict[str, Any]]
+from own_pictures import PHOTO, Rows, folder, row
 
 
 def main() -> None:
@@ -46,13 +41,13 @@ def main() -> None:
                 assert found, "the server did not start"
                 clients = [httpx.Client(base_url=found.group(), timeout=60) for _ in pictures]
                 asking = cycled(pictures, options.requests + 5)
-                rows.append(row("one client, a picture", [asked(clients[0], picture) for picture in asking][5:]))
+                rows.append(row("one client, a picture", "ms", [asked(clients[0], picture) for picture in asking][5:]))
                 with ThreadPoolExecutor(options.clients) as pool:
                     started = time.perf_counter()
                     at_once = list(pool.map(asked, clients, pictures))
                     seconds = time.perf_counter() - started
-                rows.append(row(f"{options.clients} clients at once, a picture each", at_once))
-                rows.append(row(f"{options.clients} clients at once, until all are answered", [seconds]))
+                rows.append(row(f"{options.clients} clients at once, a picture each", "ms", at_once))
+                rows.append(row(f"{options.clients} clients at once, until all are answered", "ms", [1000 * seconds]))
             finally:
                 server.terminate()
     if options.json:
@@ -73,29 +68,14 @@ def cycled(pictures: list[Path], count: int) -> list[Path]:
 
 
 def asked(client: httpx.Client, picture: Path) -> float:
-    """Seconds until the answer to one picture has been read."""
+    """Milliseconds until the answer to one picture has been read."""
     content = picture.read_bytes()
     started = time.perf_counter()
     answer = client.post("/predict", files={"pictures": (picture.name, content)})
-    seconds = time.perf_counter() - started
+    milliseconds = 1000 * (time.perf_counter() - started)
     if answer.status_code != 200 or len(answer.json()) != 1:
         raise SystemExit(f"{picture.name} was answered {answer.status_code}: {answer.text}")
-    return seconds
-
-
-def row(measured: str, seconds: list[float]) -> dict[str, Any]:
-    """Print a row, and give it back."""
-    median, least, most = (1000 * found for found in (statistics.median(seconds), min(seconds), max(seconds)))
-    print(f"{measured:46} {median:8.1f} ms ({least:.1f} to {most:.1f})", flush=True)
-    return {
-        "measured": measured,
-        "unit": "ms",
-        "repeats": len(seconds),
-        "median": median,
-        "min": least,
-        "max": most,
-        **{f"machine_{key}": value for key, value in environment().items()},
-    }
+    return milliseconds
 
 
 if __name__ == "__main__":

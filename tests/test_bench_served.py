@@ -22,4 +22,4 @@ def test_a_few_requests(tmp_path: Path) -> None:
     assert [row["repeats"] for row in rows] == [3, 4, 1]
     for row in rows:
         assert 0 < row["min"] <= row["median"] <= row["max"] < 60_000
-        assert f"{row['measured']:46} {row['median']:8.1f} ms" in ran.stdout
+        assert f"{row['measured']:36} {row['median']:8.2f} ms" in ran.stdout

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.tensorboard import SummaryWriter
 
-from handful.errors import HandfulError
+from handful.errors import HandfulError, first_line
 from handful.files import read_tensors, to_json, write_tensors, write_text
 from handful.recipe import Recipe
 from handful.run import METRICS, WRITTEN, Run, is_run, trained_in
@@ -163,7 +163,7 @@ def resume(out: Path, learner: nn.Module, optimizer: Optimizer, schedule: LRSche
         known = {field.name for field in fields(Progressed)}  # older checkpoints tell more
         progressed = Progressed(**{key: value for key, value in told.items() if key in known})
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise HandfulError(f"{path} does not fit this run ({str(error).splitlines()[0]}); use --fresh.") from error
+        raise HandfulError(f"{path} does not fit this run ({first_line(error)}); use --fresh.") from error
     for group, rate in zip(optimizer.param_groups, schedule.get_last_lr(), strict=True):
         group["lr"] = rate
     return progressed

@@ -417,10 +417,10 @@ def list_parts(
 
         names = first_lines(BACKBONES)
     elif kind == "datasets":
-        from handful.data import DRAWN, READERS
+        from handful.data import DRAWN, FRAMED, READERS
 
         names = {name: reader.about for name, reader in READERS.items()}
-        names |= {name: drawn.about for name, drawn in DRAWN.items()}
+        names |= {name: drawn.about for name, drawn in {**DRAWN, **FRAMED}.items()}
     elif kind == "recipes":
         from handful.recipe import SHIPPED, shipped_recipes
 

@@ -45,7 +45,7 @@ class Episode(NamedTuple):
 
 
 class Images(NamedTuple):
-    """A batch of labelled images: x [n, C, H, W] float in [0, 1], y [n] the class in the split."""
+    """A batch of labelled images: x [n, C, H, W] float in [0, 1], y [n] the class in the split, or their rows."""
 
     x: torch.Tensor
     y: torch.Tensor
@@ -59,6 +59,13 @@ class Sampler(Protocol):
 
     def task_hash(self, tasks: int, epoch: int = 0) -> str:
         """Names the first `tasks` tasks: two results with one hash were measured on the same tasks."""
+
+
+class Examples(Protocol):
+    """Draws inputs of one split for ordinary training, each with its answer."""
+
+    def images(self, start: int, stop: int, device: torch.device = CPU) -> Images:
+        """Inputs number start to stop of an endless sequence, as tensors on a device."""
 
 
 class EpisodeIndices(NamedTuple):

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-Augment = Literal["none", "drawings", "photos"]
+Augment = Literal["none", "drawings", "photos", "cameras"]
 
 TURN, SCALE, SHEAR, SHIFT = math.radians(10), 0.1, 0.1, 2 / 28
 SMALLEST, LONGEST, JITTER = 0.08, 4 / 3, 0.4

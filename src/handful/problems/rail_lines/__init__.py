@@ -1,0 +1,7 @@
+"""Rail lines: the problem, its tasks, and what a network's numbers mean as lines."""
+
+from handful.problems.rail_lines.predictions import Lines, lines_of
+from handful.problems.rail_lines.problem import RailLines
+from handful.problems.rail_lines.tasks import FrameSampler, FrameTasks
+
+__all__ = ["FrameSampler", "FrameTasks", "Lines", "RailLines", "lines_of"]

@@ -31,7 +31,7 @@ class RowDistributions(nn.Module):
 
     def __init__(self, channels: int = 64, lines: int = 2, shapes: Sequence[Shape] = ()) -> None:
         super().__init__()
-        self.shapes = shapes
+        self.shapes, self.out_features = shapes, lines
         self.lateral = nn.ModuleList(nn.Conv2d(depth, channels, 1) for depth, _, _ in shapes)
         self.trunk = nn.Sequential(
             nn.Conv2d(channels + 2, channels, 3, padding=1),
@@ -55,6 +55,6 @@ class RowDistributions(nn.Module):
             x = lateral(found) + F.interpolate(x, found.shape[-2:], mode="nearest")
         x = self.trunk(torch.cat([x, self.get_buffer("places").expand(len(x), -1, -1, -1)], 1))
         columns = self.columns(x)  # [n, lines, rows, columns]
-        at_line = torch.einsum("nlrc,ndrc->nlrd", columns.softmax(-1), x)
-        there = (at_line * self.there.weight[:, None]).sum(-1) + self.there.bias[:, None]
+        at_line = columns.softmax(-1).transpose(1, 2) @ x.permute(0, 2, 3, 1)  # [n, rows, lines, channels]
+        there = ((at_line * self.there.weight).sum(-1) + self.there.bias).transpose(1, 2)
         return torch.cat([columns, there.unsqueeze(-1)], -1)

@@ -29,7 +29,7 @@ class RowRegression(nn.Module):
         shapes: Sequence[Shape] = (),
     ) -> None:
         super().__init__()
-        self.shapes, self.lines, self.rows, self.residual = shapes, lines, rows, residual
+        self.shapes, self.out_features, self.rows, self.residual = shapes, lines, rows, residual
         depth, height, width = shapes[-1]
         self.narrow = nn.Conv2d(depth, channels, 1)
         self.hidden = nn.Linear(channels * height * width, hidden)
@@ -41,5 +41,5 @@ class RowRegression(nn.Module):
         """[n, features] -> [n, lines, rows, 2]."""
         last = unpacked(features, self.shapes)[-1]
         hidden = torch.relu(self.hidden(self.narrow(last).flatten(1)))
-        found: Tensor = self.rows_of(hidden).unflatten(1, (self.lines, self.rows, 2))
+        found: Tensor = self.rows_of(hidden).unflatten(1, (self.out_features, self.rows, 2))
         return found

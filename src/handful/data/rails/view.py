@@ -18,25 +18,27 @@ from handful.data.augment import jitter
 from handful.data.rails.frame import Line
 
 PLACE, TONE = 5, 5  # random numbers that a change of the view and of the colours takes
-SHIFT = (60 / 512, 18 / 288)  # of the sides
+ACROSS, DOWN = 60 / 512, 36 / 288  # of the sides
 SCALE, TURN, GAMMA = 0.3, math.radians(3), 0.5
 
 
 def matrices(uniform: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
     """Random changes of the view, uniform [n, 5] in [0, 1) -> [n, 3, 3]: pixels before -> pixels after.
 
-    Mirrored half of the time, then turned by at most 3 degrees and scaled by 1 / 1.3 to 1.3 around the middle, then
-    shifted by at most 12 % of the width and 6 % of the height.
+    Mirrored half of the time, then turned by at most 3 degrees and scaled by 1 / 1.3 to 1.3 around the middle of the
+    lower border, then shifted by at most 12 % of the width to either side and of the height downwards.  So the lower
+    border never comes into view, below which nobody knows how the lines go on.
     """
     draw = 2 * uniform - 1
     angle, scale = TURN * draw[:, 1], np.exp(math.log(1 + SCALE) * draw[:, 2])
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     flip = np.where(uniform[:, 0] < 0.5, -1.0, 1.0)
-    middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    middle = np.array([(width - 1) / 2, height - 0.5])
     found = np.zeros((len(uniform), 3, 3))
     found[:, 0, 0], found[:, 0, 1] = cos * flip, -sin
     found[:, 1, 0], found[:, 1, 1] = sin * flip, cos
-    found[:, :2, 2] = middle - found[:, :2, :2] @ middle + draw[:, 3:5] * SHIFT * np.array([width, height])
+    shift = np.stack([draw[:, 3] * ACROSS * width, uniform[:, 4] * DOWN * height], 1)
+    found[:, :2, 2] = middle - found[:, :2, :2] @ middle + shift
     found[:, 2, 2] = 1
     return found
 

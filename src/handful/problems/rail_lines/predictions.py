@@ -71,17 +71,23 @@ def row_losses(predictions: Tensor, targets: Tensor) -> Tensor:
 
 
 def spans(there: Tensor) -> tuple[Tensor, Tensor]:
-    """First and last row (one beyond) of each line, from probabilities [..., R]: the interval that is likeliest.
+    """Where each line begins and ends, in rows from the top, from the shares of the rows that it spans [..., R].
 
-    It has the largest sum of probability less one half; of a line that is nowhere likely both are 0.
+    It spans the interval of rows with the largest sum of shares less one half; of the rows at its ends, and just
+    beyond, as much as their shares say.  Of a line that is nowhere likely both are 0.
     """
     gain = (there - 0.5).cumsum(-1)
-    before = F.pad(gain, (1, 0))[..., :-1]
-    lowest, start = before.cummin(-1)
-    best, stop = (gain - lowest).max(-1)
-    first = start.gather(-1, stop.unsqueeze(-1)).squeeze(-1)
+    lowest, start = F.pad(gain, (1, 0))[..., :-1].cummin(-1)
+    best, last = (gain - lowest).max(-1, keepdim=True)
+    first = start.gather(-1, last)
+    beside = F.pad(there, (1, 1))
+    begin = first + 1 - there.gather(-1, first) - beside.gather(-1, first)
+    end = last + there.gather(-1, last) + beside.gather(-1, last + 2)
+    alone = first == last  # its share is that of one row
+    begin = torch.where(alone, first + (1 - there.gather(-1, first)) / 2, begin)
+    end = torch.where(alone, begin + there.gather(-1, first), end)
     none = best <= 0
-    return first.masked_fill(none, 0), (stop + 1).masked_fill(none, 0)
+    return begin.masked_fill(none, 0).squeeze(-1), end.masked_fill(none, 0).squeeze(-1)
 
 
 def finer(values: Tensor, rows: int) -> Tensor:
@@ -104,9 +110,9 @@ class Found(NamedTuple):
 
 def cut(x: Tensor, there: Tensor, rows: int) -> Found:
     """Lines [..., L, R'], each on one interval of so many rows."""
-    first, last = spans(finer(there, rows))
-    row = torch.arange(rows, device=first.device)
-    return Found(finer(x, rows), (row >= first.unsqueeze(-1)) & (row < last.unsqueeze(-1)))
+    begin, end = (limit.unsqueeze(-1) * rows / there.shape[-1] for limit in spans(there))
+    middle = torch.arange(rows, device=x.device) + 0.5
+    return Found(finer(x, rows), (middle >= begin) & (middle < end))
 
 
 def path_iou(found: Found, targets: Tensor) -> Tensor:

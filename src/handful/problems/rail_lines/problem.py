@@ -16,6 +16,7 @@ from handful.episodes import Episode
 from handful.errors import HandfulError
 from handful.problems.rail_lines.predictions import (
     Found,
+    Lines,
     cut,
     f1,
     gauge_error,
@@ -93,9 +94,13 @@ class RailLines:
         base = on_rows(targets[..., [BASE_X, BASE_THERE]], predictions.shape[-2])[..., 0]
         return torch.cat([predictions[..., :1] + base.unsqueeze(-1), predictions[..., 1:]], -1)
 
+    def lines(self, predictions: Tensor, targets: Tensor) -> Lines:
+        """What is predicted, as lines on rows."""
+        return lines_of(self.whole(predictions, targets.expand(*predictions.shape[:-3], *targets.shape[-3:])))
+
     def found(self, predictions: Tensor, targets: Tensor) -> Found:
         """Predicted lines on the rows of the targets."""
-        lines = lines_of(self.whole(predictions, targets.expand(*predictions.shape[:-3], *targets.shape[-3:])))
+        lines = self.lines(predictions, targets)
         return cut(lines.x, lines.there, targets.shape[-2])
 
 

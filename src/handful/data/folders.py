@@ -152,7 +152,7 @@ def survey(source: Path) -> Survey:
     empty = [child for folder in parts.values() for child in empty_folders(folder)]
     problems += [nothing_in(child, source) for child in empty]
     problems += loose_pictures(source, parts)
-    notes = [*other_files(source), *(possible(found[""]) if "" in found else []), *small(found)]
+    notes = [*other_files(source), *(possible(found[""]) if "" in found else small(found))]
     return Survey(kind, listed(found), problems, [printable(child) for child in empty], MEND, notes)
 
 
@@ -167,7 +167,8 @@ def possible(found: Mapping[str, Sequence[Path]]) -> list[str]:
     into = ", ".join(f"{size} {part}" for part, size in sizes.items())
     if (way := min(sizes.values())) < 2:
         return [fit, f"`handful train` would split the classes into {into}, and a task needs 2; give 10 classes."]
-    return [fit, f"`handful train` splits the classes into {into}: tasks of up to {way} ways can be validated."]
+    train = f"`handful train` splits the classes into {into}: tasks of up to {way} ways can be validated."
+    return [fit, train, *small({"": found})]
 
 
 def small(found: Mapping[str, Mapping[str, Sequence[Path]]]) -> list[str]:

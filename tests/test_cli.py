@@ -265,7 +265,7 @@ def test_unknown_options_exit_with_2(handful: Command) -> None:
 
 @pytest.mark.parametrize("words", [["--help"], ["fit", "--help"], ["fit", "--nonsense"], ["fti"], ["list", "fti"]])
 def test_help_and_mistyped_words_import_nothing_heavy(words: list[str]) -> None:
-    """They are answered in under half a second because torch and its kind are not imported for them; pydantic is typer's."""
+    """They are answered at once, because torch and its kind are not imported for them; typer brings pydantic."""
     code = (
         f"import sys; sys.argv = ['handful', *{words}]\n"
         "from handful.cli import main\n"

@@ -110,10 +110,9 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
     found = {name: paths for name, paths in found.items() if paths}
     if not found:
         loose = len(list_images(folder))
-        raise HandfulError(
-            f"{folder} holds no class folders with pictures: put them into {folder / 'CLASS' / 'NAME.jpg'}"
-            + (f", also the {loose} that lie there loose." if loose else ".")
-        )
+        also = f", also the {loose} that lie there loose" if loose else ""
+        told = f"{folder} holds no class folders with pictures: put them into {folder / 'CLASS' / 'NAME.jpg'}{also}."
+        raise HandfulError(" ".join([told, *other_files(folder)]))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -42,7 +43,11 @@ def test_the_whole_way(handful: Command, recipe_file: Path, pictures: Path, tmp_
     assert [len(answer["probabilities"]) for answer in told] == [3] * 8  # each picture once, with all classes
     (support / "class01" / "a.txt.png").write_text("no picture", encoding="utf-8")
     bad = handful("fit", support, "--from", run, "--out", model)
-    refused(bad, "class01/a.txt.png is no readable picture (of no known format", "); mend it or leave it out.")
+    refused(
+        bad,
+        "class01/a.txt.png is no readable picture (of no known format",
+        "mend it or leave it out, as --skip-bad does.",
+    )
     assert "0x" not in bad.err
     with table.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -138,7 +143,8 @@ def test_tasks_of_other_data(handful: Command, recipe_file: Path, pictures: Path
         refused(handful(*verb, "--on", "sinusoid"), "sinusoid is regression", "was trained for classification")
         refused(handful(*verb, "--on", "omniglott"), "did you mean 'omniglot'?")
         refused(handful(*verb, "--on", "{name: folder, rot: x}"), "'rot'", "did you mean 'root'?")
-        refused(handful(*verb, "--on", "{name: fold"), "neither the name of a data set nor a data section")
+        refused(handful(*verb, "--on", "{name: fold"), "'{name: fold' is neither a name nor a section in YAML.")
+        refused(handful(*verb, "--on", "{root: x}"), "'{root: x}' is neither a name nor a section in YAML with a name.")
         refused(handful(*verb, "--on", photos), f"'{{name: folder, root: {photos}}}'")
     ok(handful("evaluate", run, *on[:2], "--tasks", 50, "--inductive", "--inner-steps", 2))
     support = tmp_path / "support"
@@ -182,6 +188,15 @@ def test_list(handful: Command, kind: str) -> None:
     expected = {"methods": "maml", "backbones": "conv4", "datasets": "glyphs", "recipes": "note002-maml"}[kind]
     assert names[expected]
     assert expected in ok(handful("list", kind)).out
+
+
+def test_list_alone_names_all(handful: Command) -> None:
+    told = json.loads(ok(handful("list", "--json")).out)
+    assert list(told) == ["methods", "backbones", "datasets", "recipes"]
+    assert told["methods"] == json.loads(ok(handful("list", "methods", "--json")).out)
+    said = ok(handful("list")).out
+    assert "\n\nbackbones:\n" in said
+    assert all(name in said for parts in told.values() for name in parts)
 
 
 def test_data_verbs(handful: Command, pictures: Path, tmp_path: Path) -> None:
@@ -230,6 +245,13 @@ def test_bad_input_is_one_sentence(handful: Command, recipe_file: Path, pictures
     refused(handful("report", out, out), "--out")
 
 
+def test_flags_take_no_value_in_the_help(handful: Command) -> None:
+    for verb in ("demo", "train", "evaluate", "compare", "fit", "predict", "data build"):
+        said = ok(handful(*verb.split(), "--help")).out
+        assert any(re.search(r"--(fresh|skip-bad|inductive)\b", line) for line in said.splitlines()), verb
+        assert "bool" not in "".join(line for line in said.splitlines() if "--help" not in line), verb
+
+
 def test_version(handful: Command) -> None:
     assert ok(handful("--version")).out.strip() == "0.1.0"
 
@@ -241,13 +263,14 @@ def test_unknown_options_exit_with_2(handful: Command) -> None:
     assert "8796093022207" in handful("evaluate", "run", "--seed", 10**20).err
 
 
-def test_help_imports_nothing_heavy() -> None:
-    """`handful --help` answers in under half a second because torch and its kind are not imported for it."""
+@pytest.mark.parametrize("words", [["--help"], ["fit", "--help"], ["fit", "--nonsense"], ["fti"], ["list", "fti"]])
+def test_help_and_mistyped_words_import_nothing_heavy(words: list[str]) -> None:
+    """They are answered at once, because torch and its kind are not imported for them; typer brings pydantic."""
     code = (
-        "import sys; sys.argv = ['handful', '--help']\n"
+        f"import sys; sys.argv = ['handful', *{words}]\n"
         "from handful.cli import main\n"
         "try: main()\nexcept SystemExit: pass\n"
-        "heavy = {'torch', 'numpy', 'matplotlib', 'pydantic', 'PIL', 'sklearn', 'yaml'} & set(sys.modules)\n"
+        "heavy = {'torch', 'numpy', 'matplotlib', 'PIL', 'sklearn', 'yaml'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
@@ -265,3 +288,16 @@ def test_interrupting_says_how_to_go_on(
     ran = handful("train", recipe_file, "--out", tmp_path / "run")
     assert ran.code == 130
     assert "the same command goes on" in ran.err
+
+
+@pytest.mark.parametrize("words", [("evaluate", "a"), ("compare", "a", "b")])
+def test_verbs_that_keep_nothing_say_that_they_were_interrupted(
+    handful: Command, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    from handful.run import Run
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "open", interrupt)
+    assert handful(*words) == (130, "", "handful: interrupted.\n")

@@ -12,7 +12,7 @@ from handful.episodes import Episode
 from handful.errors import HandfulError
 from handful.methods import METHODS
 from handful.problems import Classification, Regression
-from handful.recipe import LARGEST_SEED, SHIPPED, load_recipe, parse, shipped_recipes
+from handful.recipe import LARGEST_SEED, SHIPPED, load_recipe, parse, read_data_recipe, read_section, shipped_recipes
 from handful.registry import build
 from handful.training import outer_optimizer
 
@@ -43,6 +43,7 @@ def test_set_changes_one_key() -> None:
         ("train.stepz=1", r"a.yaml: There is no recipe key 'train.stepz'; did you mean 'train.steps'\?"),
         ("steps=10", r"There is no recipe key 'steps'; did you mean 'train.steps'\?"),
         ("trian=1", r"There is no recipe key 'trian'; did you mean 'train'\?"),
+        ("method.inner_stepz=5", r"There is no option of method 'maml' 'inner_stepz'; did you mean 'inner_steps'\?"),
         ("method.inner_lrr=1", r"There is no option of method 'maml' 'inner_lrr'; did you mean 'inner_lr'\?"),
         ("method.name=mamal", r"There is no method 'mamal'; did you mean 'maml'\?"),
         ("backbone.name=conv5", r"There is no backbone 'conv5'; did you mean 'conv4'\?"),
@@ -203,3 +204,12 @@ def test_a_record_is_of_its_recipe_as_it_is_now(record: Path) -> None:
 def test_a_recipe_that_is_like_none_is_sent_to_the_list() -> None:
     with pytest.raises(HandfulError, match=r"shipped recipe, 'zzz'; `handful list recipes` names all\.$"):
         load_recipe("zzz")
+
+
+def test_a_section_by_its_name_or_in_yaml() -> None:
+    assert read_section("protonet") == {"name": "protonet"}
+    assert read_section("{name: protonet, distance: cosine}") == {"name": "protonet", "distance": "cosine"}
+    assert read_data_recipe("glyphs") == read_data_recipe("{name: glyphs}")
+    for text in ("3", "{name: 3}", "{name: a, 3: b}", "{a: b}", "[a]", "", "{name: a"):
+        with pytest.raises(HandfulError, match="is neither a name nor a section in YAML"):
+            read_section(text)

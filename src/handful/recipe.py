@@ -221,31 +221,28 @@ def make_recipe(content: dict[str, Any], source: str = "recipe") -> Recipe:
         raise HandfulError(f"{source}: {_sentence(error)}") from error
 
 
-def read_data_recipe(text: str) -> DataRecipe:
-    """A `data` section from a name, or from YAML such as `{name: folder, root: photos}`."""
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise HandfulError(f"{text!r} is neither the name of a data set nor a data section in YAML.") from error
-    if Path(text).is_dir() and text not in {**READERS, **DRAWN, **FRAMED}:
-        raise HandfulError(f"{text} is a folder; to read it as a data set, say '{{name: folder, root: {text}}}'.")
-    try:
-        return DataRecipe(**content) if isinstance(content, dict) else DataRecipe(name=text)
-    except ValidationError as error:
-        raise HandfulError(_sentence(error, DataRecipe)) from error
-
-
-def read_part(text: str) -> dict[str, Any]:
-    """A backbone or a method from its name, or from YAML such as `{name: protonet, distance: cosine}`."""
+def read_section(text: str) -> dict[str, Any]:
+    """A section of a recipe from its name, or from YAML such as `{name: protonet, distance: cosine}`."""
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise HandfulError(f"{text!r} is neither a name nor a section in YAML.") from error
-    if isinstance(content, dict) and isinstance(content.get("name"), str):
-        return content
     if isinstance(content, str):
         return {"name": content}
+    if isinstance(content, dict) and isinstance(content.get("name"), str) and all(isinstance(k, str) for k in content):
+        return content
     raise HandfulError(f"{text!r} is neither a name nor a section in YAML with a name.")
+
+
+def read_data_recipe(text: str) -> DataRecipe:
+    """A `data` section from a name, or from YAML such as `{name: folder, root: photos}`."""
+    section = read_section(text)
+    if (name := section["name"]) not in {**READERS, **DRAWN, **FRAMED} and Path(name).is_dir():
+        raise HandfulError(f"{name} is a folder; to read it as a data set, say '{{name: folder, root: {name}}}'.")
+    try:
+        return DataRecipe(**section)
+    except ValidationError as error:
+        raise HandfulError(_sentence(error, DataRecipe)) from error
 
 
 def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:

@@ -194,6 +194,8 @@ def first_stage(fabric: Fabric, run: Run, validation: Protocol, max_minutes: flo
     sampler = run.method.problem.examples(split, run.recipe.seed, settings.augment)
     learner = pretraining(run.method, settings.head, split)
     batches = Batches("images", sampler.images, settings.batch)
+    if isinstance(learner, Supervised):  # what it learns is what it says before any inner step
+        validation = validation.model_copy(update={"inner_steps": 0})
     with Progress(f"{run.recipe.name}, pre-training", settings.steps, run.method.problem.metric, quiet) as progress:
         progressed = fit(fabric, stage, learner, batches, settings, validation, max_minutes, progress)
     stage.load_weights("best")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 
 def name(metric: str) -> str:
@@ -70,6 +71,12 @@ def count(number: int, noun: str) -> str:
     """`1 task`, `20,000 tasks`, `5 classes`."""
     plural = "es" if noun.endswith("s") else "s"
     return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
+def named(names: Sequence[str], most: int = 6) -> str:
+    """`robin, wren and 3 more`: the first of some names."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def printable(path: object) -> str:

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import zipfile
@@ -10,6 +11,7 @@ from handful.data import check, folder, mini_imagenet
 from handful.data.findings import Identical
 from handful.data.mini_imagenet import LEAKS
 from handful.errors import HandfulError
+from tests.conftest import Command, ok, refused
 
 from .conftest import digest_of, write_zip
 
@@ -38,12 +40,14 @@ def test_everything_wrong_with_class_folders(photos: Path) -> None:
     assert report.duplicates == [Identical(twins, [], ["bird0", "bird9"], same_bytes=True)]
     told = "\n".join(report.problems)
     assert len(report.problems) == 4
-    assert str(report).splitlines()[0].endswith("class folders, 10 classes, 31 images, 3 to 4 a class (median 3)")
+    first = "class folders, 10 classes, 31 images of 40x30 to 40x32 pixels, 3 to 4 a class (median 3)"
+    assert str(report).splitlines()[0] == f"{photos}: {first}"
     assert len(str(report).splitlines()) == 5 + len(report.notes)
     for words in (
         "nest holds no picture",
         "Passed over: 1 picture in no class folder",
         "2.png is no readable",
+        "leave it out by --skip-bad of `handful fit` or `handful data build`.",
         "Identical (the same file) in the classes 'bird0' and 'bird9'",
     ):
         assert words in told
@@ -89,6 +93,7 @@ def test_split_folders(photos: Path) -> None:
             (photos / f"bird{index}").rename(photos / part / f"bird{index}")
     report = check(photos)
     assert report.splits == {"train": 3, "val": 3, "test": 3}
+    assert report.notes[0].startswith("9 classes with fewer than the 16 pictures")
     assert "Passed over: 3 pictures in no class folder of train/ or val/ or test/" in report.problems[0]  # bird3
     shutil.copytree(photos / "train" / "bird0", photos / "test" / "bird0")
     assert any("lies in both train and test" in problem for problem in check(photos).problems)
@@ -98,18 +103,24 @@ def test_what_the_classes_are_enough_for(photos: Path) -> None:
     (photos / "bird9" / "1.png").unlink()
     (photos / "bird9" / "2.png").unlink()
     assert check(photos).notes == [
-        "`handful fit` can learn 10 classes from these pictures; the 1 picture alone in a class cannot be left out to "
-        "check it.",
+        "`handful fit` can learn 10 classes from these pictures, and cannot check those of one picture: bird9.",
         "`handful train` splits the classes into 6 train, 2 val, 2 test: tasks of up to 2 ways can be validated.",
+        "10 classes with fewer than the 16 pictures that `handful train` draws for a task of 1 shot and 15 queries: "
+        "bird0, bird1, bird2, bird3, bird4, bird5 and 4 more.",
     ]
+    for number in range(3, 16):
+        Image.new("RGB", (9, 9), (number, 3, 3)).save(photos / "bird4" / f"{number}.png")
+    assert "bird3, bird5" in check(photos).notes[2]  # the fifth has 16
     for index in range(5, 10):
         shutil.rmtree(photos / f"bird{index}")
-    assert "into 3 train, 1 val, 1 test, and a task needs 2; give 10 classes" in check(photos).notes[1]
+    assert "into 3 train, 1 val, 1 test, and a task needs 2; give 10 classes" in check(photos).notes[-1]
     for index in range(2, 5):
         shutil.rmtree(photos / f"bird{index}")
     report = check(photos)
     assert report.ok  # two classes are enough to fit
     assert "takes 3 at least" in report.notes[1]
+    shutil.rmtree(photos / "bird1")
+    assert str(check(photos)).splitlines()[0].endswith("1 class, 3 images of 40x30 to 40x32 pixels, 3 a class")
 
 
 def test_files_of_other_suffixes_are_told(photos: Path) -> None:
@@ -239,8 +250,28 @@ def test_what_is_nothing(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     report = check(tmp_path)
     assert report.kind == "unknown"
-    assert "no pictures" in report.problems[0]
+    assert report.problems[0].startswith(f"{tmp_path} holds no pictures (.avif, ")
+    assert report.problems[0].endswith("no store, and no files of a data set that `handful data list` names.")
+    assert report.notes == ["Passed over: 1 file whose suffix is no picture's (.txt), notes.txt the first."]
     with pytest.raises(HandfulError, match="There is no folder"):
         check(tmp_path / "nowhere")
     Image.new("L", (9, 9)).save(tmp_path / "loose.png")
     assert "holds no class folders" in check(tmp_path).problems[0]
+
+
+def test_a_picture_of_one_size(tmp_path: Path) -> None:
+    (tmp_path / "bird").mkdir()
+    for grey in range(2):
+        Image.new("L", (9, 7), grey).save(tmp_path / "bird" / f"{grey}.png")
+    report = check(tmp_path)
+    assert report.pixels == ((9, 7), (9, 7))
+    assert str(report).splitlines()[0].endswith("2 images of 9x7 pixels, 2 a class")
+
+
+def test_the_command_says_where_the_sheet_is(handful: Command, photos: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    assert ok(handful("data", "check", photos, "--sheet", sheet)).out.endswith(f"written to {sheet}\n")
+    assert json.loads(ok(handful("data", "check", photos, "--json")).out)["written"] == []
+    assert json.loads(ok(handful("data", "check", photos, "--sheet", sheet, "--json")).out)["written"] == [str(sheet)]
+    refused(handful("data", "check", photos, "--sheet", tmp_path / "sheet.pdf"), "ends in .png; '", "sheet.pdf' does")
+    assert not (tmp_path / "sheet.pdf").exists()

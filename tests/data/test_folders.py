@@ -128,6 +128,10 @@ def test_folders_that_are_no_data(tmp_path: Path) -> None:
     save(tmp_path / "loose" / "1.png")
     with pytest.raises(HandfulError, match=r"holds no class folders .*, also the 1 that lie there loose"):
         class_folders(tmp_path / "loose")
+    (tmp_path / "phone" / "cat").mkdir(parents=True)
+    (tmp_path / "phone" / "cat" / "IMG_1.HEIC").write_bytes(b"")
+    with pytest.raises(HandfulError, match=r"NAME\.jpg\. Passed over: 1 file .* Convert HEIC pictures to JPEG first\."):
+        class_folders(tmp_path / "phone")
 
 
 def test_short_side_resized_and_centre_cropped(tmp_path: Path) -> None:

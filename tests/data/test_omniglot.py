@@ -2,13 +2,17 @@ import io
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import handful as hf
 from handful.data import ImageStore, build, load, omniglot, open_store
+from handful.episodes import EpisodeSampler
 from handful.errors import HandfulError
+from handful.model import Model
 
 from .conftest import write_zip
 
@@ -128,3 +132,41 @@ def test_other_sizes_are_other_stores(tiny: Path) -> None:
     assert load("omniglot", tiny, image_size=105).image_shape == (1, 105, 105)
     assert load("omniglot", tiny).image_shape == (1, 28, 28)
     assert load("omniglot", tiny, image_size=28).image_shape == (1, 28, 28)
+
+
+@pytest.mark.parametrize("method", [hf.methods.MAML, hf.methods.ProtoNet])
+def test_fit_and_predict_through_files_are_evaluate(
+    method: Any, omniglot_store: ImageStore, omniglot_source: Path, tmp_path: Path
+) -> None:
+    """Tasks of characters never seen, whose drawings are taken from the archive and lie in class folders."""
+    tasks, query = 3, 4
+    backbone = hf.backbones.conv4(channels=16, downsample="stride", pooling="mean", input_shape=(1, 28, 28))
+    short: dict[str, Any] = {
+        "steps": 2,
+        "tasks_per_step": 2,
+        "validation_tasks": 2,
+        "evaluate": {"tasks": 2},
+        "quiet": True,
+    }
+    run = hf.train(method(backbone), omniglot_store, way=5, shot=1, query=query, out=tmp_path / "run", **short)
+    expected = hf.evaluate(run, omniglot_store.test, query=query, tasks=tasks, seed=3, inductive=True).per_task
+
+    drawn = EpisodeSampler(omniglot_store.test, 5, 1, query, seed=3).indices(0, tasks)
+    path = omniglot_source / "images_evaluation.zip"
+    table = omniglot.drawings(path)
+    found = []
+    with zipfile.ZipFile(path) as archive:
+        for task in range(tasks):
+            for part, ids in (("support", drawn.support[task]), ("new", drawn.query[task])):
+                for place, images in enumerate(ids):
+                    alphabet, character = omniglot_store.class_names[omniglot_store.labels[images[0]]].split("/")
+                    # An adapted network has an output a class: folders are numbered to be in the order of the task.
+                    folder = tmp_path / str(task) / part / f"{place} {alphabet} {character}"
+                    folder.mkdir(parents=True)
+                    for image in images:
+                        member = table[alphabet, character][image % 20]
+                        (folder / Path(member).name).write_bytes(archive.read(member))
+            hf.fit(tmp_path / str(task) / "support", run=run).save(tmp_path / "model")
+            answers = Model.load(tmp_path / "model").predict(tmp_path / str(task) / "new")
+            found.append(np.mean([Path(answer.input).parent.name == answer.label for answer in answers]))
+    assert found == pytest.approx(expected)

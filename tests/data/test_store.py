@@ -120,7 +120,7 @@ def test_a_class_in_two_splits(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(HandfulError, match=r"cannot be written .* name another folder"):
+    with pytest.raises(HandfulError, match=r"toy cannot be written in .*file \(.+\); set HANDFUL_CACHE to another"):
         write(tmp_path / "file" / "toy")
 
 

@@ -238,7 +238,8 @@ def test_the_command_and_the_ten_lines_of_the_page(
     ok(handful("export", "birds"))
     assert sorted(file.name for file in tmp_path.glob("*birds*")) == ["birds", "birds.onnx"]
     checks = ("--check", "support/wren", "--check", "support/红/0.png")
-    said = ok(handful("export", "birds", "--out", "b.onnx", *checks)).out
+    said, told = ok(handful("export", "birds", "--out", "b.onnx", *checks))[1:]
+    assert told == "writing b.onnx, then comparing it with torch on 3 pictures\n"
     assert "pictures uint8 [n, height, width, 3] -> probabilities [n, 3] and likeness [n]" in said
     assert re.search(r"By onnxruntime at most \de[-+]\d\d from torch on 3 pictures \(above 1e-04 it would", said)
     for quality, picture in enumerate([SUPPORT["robin"][0], np.zeros((30, 20, 3), np.uint8)]):
@@ -249,7 +250,7 @@ def test_the_command_and_the_ten_lines_of_the_page(
     assert answer["label"] == "none of these"
     refused(handful("export", "birds", "--format", "tflite"), "no export format 'tflite'", "onnx")
     refused(handful("export", "support"), "support is not a model folder (no card.json)")
-    refused(handful("export", "birds", "--check", "absent.png"), "There is no picture absent.png")
+    refused(handful("export", "birds", "--check", "absent.png"), "There is no picture or folder absent.png.")
 
 
 def test_photographs_on_the_defaults(

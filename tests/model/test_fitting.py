@@ -13,9 +13,11 @@ import torch
 from PIL import Image
 
 import handful as hf
+from handful.backbones import resnet18, weights_to_follow
+from handful.data.pictures import Picture
 from handful.errors import HandfulError
 from handful.methods.ridge import RidgeHead
-from handful.model import NONE_OF_THESE, Model, fit
+from handful.model import NONE_OF_THESE, Model, fit, fitting
 from handful.model import start as rooms
 from handful.model.fitting import add
 from tests.conftest import Command, ok, refused
@@ -105,7 +107,7 @@ def test_bad_pictures_are_left_out_if_asked(pictures: Path, tmp_path: Path) -> N
         fit(tmp_path / "support", backbone=backbone())
     model = fit(tmp_path / "support", backbone=backbone(), skip_bad=True)
     assert model.card.support == dict(zip(CLASSES, (8, 7, 8)))
-    assert model.card.notes == [f"Left out, since they cannot be read: {bad}."]
+    assert model.card.notes == ["Left out, since they cannot be read: class08/3.png."]
     bad.unlink()
     without = fit(tmp_path / "support", backbone=backbone())
     queries = [pictures / "class15" / f"{i}.png" for i in range(8)]
@@ -145,13 +147,16 @@ def test_a_picture_in_two_classes_and_other_files_are_told(pictures: Path, tmp_p
     assert "'CLASS03' and 'class03' differ in case" in twice
     assert "Passed over: 1 picture in no class folder" in loose
     assert "(.heic)" in other
-    assert same.startswith("The same picture in two classes, so no answer is right for both: ")
-    assert same.endswith("1.png (class03), " + str(tmp_path / "class11" / "again.png") + " (class11).")
+    told = "The same picture in two classes, so no answer is right for both: class03/1.png and class11/again.png."
+    assert same == told
 
 
 def test_one_class_alone(pictures: Path) -> None:
     model = fit({"class03": [pictures / "class03" / "0.png", pictures / "class03" / "1.png"]}, backbone=backbone())
     assert model.predict([pictures / "class08" / "0.png"])[0].label == "class03"
+    assert "There is one class, so every picture is named class03; give another class, or" in str(model.card)
+    many = {"class03": sorted((pictures / "class03").iterdir())}
+    assert "There is one class" not in str(fit(many, backbone=backbone(), open_set=True).card)
 
 
 def test_one_class_of_one_picture(pictures: Path) -> None:
@@ -232,7 +237,8 @@ def test_the_command(handful: Command, pictures: Path, tmp_path: Path) -> None:
     small = ("--backbone", "{name: conv4, channels: 4, downsample: stride, pooling: mean}")
     fitted = ok(handful("fit", tmp_path / "support", "--out", tmp_path / "m", *small, "--open-set")).out
     assert "3 classes: class03 (3), class08 (2), class11 (1)" in fitted
-    assert "By ridge on conv4, which has seen nothing that is known" in fitted
+    assert "By ridge on conv4, which has seen nothing that is known; no training" in fitted
+    assert "\nClasses of one picture are not checked: class11.\n" in fitted
     assert "no training, 7 views of each picture." in fitted
     assert "(95 % over 5 pictures: " in fitted
     assert "floors: chance 33.3 %, largest class 60.0 %, pixel class mean" in fitted
@@ -246,6 +252,9 @@ def test_the_command(handful: Command, pictures: Path, tmp_path: Path) -> None:
     card = json.loads(ok(handful("fit", tmp_path / "support", "--out", tmp_path / "m", *small, *ways, "--json")).out)
     assert (card["method"]["distance"], card["recipe"], card["threshold"]) == ("cosine", None, None)
     refused(handful("fit", tmp_path / "support", "--out", tmp_path / "support", *small), "choose another name")
+    within = handful("fit", tmp_path / "support", "--out", tmp_path / "black.png" / "m", *small)
+    refused(within, f"m cannot be written in {tmp_path / 'black.png'} (", "name another folder, or free some space")
+    assert "HANDFUL_CACHE" not in within.err
     refused(handful("fit", tmp_path / "support", "--out", tmp_path / "m", "--inner-steps", 3), "name one by --from")
     shutil.copytree(tmp_path / "support", tmp_path / "split" / "train")
     shutil.copytree(tmp_path / "support", tmp_path / "split" / "test")
@@ -311,3 +320,139 @@ def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
     (tmp_path / "support.zip").write_bytes(b"PK")
     with pytest.raises(HandfulError, match=r"support\.zip is a file and not a folder; if it is an archive, unpack it"):
         fit(tmp_path / "support.zip")
+
+
+SMALL = ("--backbone", "{name: conv4, channels: 4, downsample: stride, pooling: mean}")
+
+
+def test_a_class_without_a_picture_is_told(pictures: Path, tmp_path: Path) -> None:
+    for name in CLASSES[:2]:
+        shutil.copytree(pictures / name, tmp_path / name)
+    (tmp_path / "nest").mkdir()
+    card = fit(tmp_path, backbone=backbone()).card
+    assert card.notes == ["nest holds no picture; it is passed over."]
+    assert "not checked" not in str(card)
+
+
+def test_a_card_tells_no_path(pictures: Path, tmp_path: Path) -> None:
+    """It may be given away; where pictures lay on this machine is then told nobody."""
+    for name in CLASSES:
+        shutil.copytree(pictures / name, tmp_path / name)
+    (tmp_path / "class03" / "may").mkdir()
+    shutil.move(tmp_path / "class03" / "5.png", tmp_path / "class03" / "may")
+    shutil.copy(pictures / "class03" / "1.png", tmp_path / "class08" / "same.png")
+    shutil.copy(pictures / "class03" / "1.png", tmp_path / "loose.png")
+    (tmp_path / "class08" / "bad.png").write_text("no picture")
+    (tmp_path / "class08" / "a.heic").write_bytes(b"")
+    (tmp_path / "nest").mkdir()
+    with weights_to_follow():
+        network = resnet18(weights="/home/me/mine.pth", input_shape=(3, 16, 16)).eval()
+    card = fit(tmp_path, backbone=network, skip_bad=True).card
+    assert len(card.notes) == 5
+    named = {name: [tmp_path / name / f"{i}.png" for i in range(2)] for name in CLASSES}
+    given = fit(named, backbone=network).card
+    for told in (card, given):
+        assert told.backbone["weights"] == "mine.pth"
+        text = told.model_dump_json()
+        assert "/home" not in text
+        assert str(tmp_path) not in text
+    assert given.check is not None
+    assert {row["picture"] for row in given.check.worst} == {f"{name}/{i}.png" for name in CLASSES for i in range(2)}
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("/a/wren/b.png", "wren/b.png"),
+        ("/wren/a/wren/may/b.png", "wren/may/b.png"),
+        ("/a/b.png", "wren/b.png"),
+        ("picture 3", "wren/picture 3"),
+        ("wren", "wren/wren"),
+    ],
+)
+def test_where_a_picture_lies_in_its_support(name: str, place: str) -> None:
+    assert fitting.place(Picture(name, "", "", bytes), "wren") == place
+
+
+def test_random_weights_are_told() -> None:
+    (told,) = rooms.from_backbone("resnet18", None, 1).notes
+    assert told == (
+        "The weights of resnet18 are random; name a file of others, --backbone '{name: resnet18, weights: FILE}', or "
+        "leave --backbone out."
+    )
+    (told,) = rooms.from_backbone({"name": "conv4", "channels": 4}, None, 1).notes
+    assert (
+        told == "The weights of conv4 are random; start from a run that trained it, by --from, or leave --backbone out."
+    )
+    assert rooms.from_backbone("small", None, 1).notes == ()
+    assert rooms.from_backbone(backbone(), None, 1).notes == ()  # who makes a module knows its weights
+
+
+def write_bad(path: Path, kind: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(
+        {"text": b"no picture", "empty": b"", "cut off": path.read_bytes()[:2000]}.get(kind, path.read_bytes())
+    )
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "cut off", "huge"])
+def test_bad_pictures_are_named_with_the_flag_that_leaves_them_out(
+    handful: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    for name in CLASSES[:2]:
+        shutil.copytree(pictures / name, tmp_path / "support" / name)
+    words = ("fit", tmp_path / "support", "--out", tmp_path / "m", *SMALL)
+    ok(handful(*words))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)  # one of 4096 pixels counts as one of 360 million
+    bad = tmp_path / "support" / CLASSES[0] / "bad.png"
+    write_bad(bad, kind)
+    way_out = "; mend it or leave it out, as --skip-bad does."
+    refused(handful(*words), f"{bad} is no readable picture (", way_out)
+    refused(handful("predict", tmp_path / "m", bad.parent), f"{bad} is no readable picture (", way_out)
+    assert "Left out, since they cannot be read: class03/bad.png." in ok(handful(*words, "--skip-bad")).out
+    told = json.loads(ok(handful("predict", tmp_path / "m", bad.parent, "--skip-bad", "--json")).out)
+    assert [Path(answer["input"]).name for answer in told if "error" in answer] == ["bad.png"]
+
+
+def test_pictures_of_any_kind_are_learned_and_named_without_a_word(
+    handful: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Turned, transparent, grey, of 16 bits, for print, in motion, and large; upright on white, red is red."""
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a quarter turn
+    for name, colour in (("red", (250, 20, 20)), ("blue", (20, 20, 250))):
+        whole = Image.new("RGB", (30, 24), colour)
+        kinds: dict[str, tuple[Image.Image, dict[str, Any]]] = {
+            "turned.jpg": (whole, {"exif": turned}),
+            "clear.png": (whole.convert("RGBA"), {}),
+            "print.jpg": (whole.convert("CMYK"), {}),
+            "palette.gif": (whole.convert("P"), {}),
+            "motion.gif": (whole, {"save_all": True, "append_images": [Image.new("RGB", (30, 24), "green")]}),
+            "large.png": (whole.resize((60, 50)), {}),
+        }
+        (tmp_path / "support" / name).mkdir(parents=True)
+        for file, (image, options) in kinds.items():
+            image.save(tmp_path / "support" / name / file, **options)
+    for place, name in enumerate(("grey.png", "deep.png")):
+        (tmp_path / "support" / "dark").mkdir(exist_ok=True)
+        Image.new(("L", "I;16")[place], (20, 20), (40, 40 << 8)[place]).save(tmp_path / "support" / "dark" / name)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)  # the large ones, of 3000 pixels, are what Pillow warns of
+    ran = ok(handful("fit", tmp_path / "support", "--out", tmp_path / "m", *SMALL))
+    assert "3 classes: blue (6), dark (2), red (6)" in ran.out
+    answers = handful("predict", tmp_path / "m", tmp_path / "support", "--json")
+    assert (ran.err, answers.err) == ("", "")
+    assert [answer["label"] for answer in json.loads(answers.out)] == ["blue"] * 6 + ["dark"] * 2 + ["red"] * 6
+
+
+def test_predict_tells_of_files_that_it_passes_over(handful: Command, pictures: Path, tmp_path: Path) -> None:
+    fit(some(pictures, 2, 2, 2), backbone={"name": "conv4", "channels": 4}).save(tmp_path / "m")
+    for name in ("a", "b"):
+        shutil.copytree(pictures / "class03", tmp_path / "new" / name)
+        (tmp_path / "new" / name / "IMG_1.HEIC").write_bytes(b"")
+    ran = ok(handful("predict", tmp_path / "m", tmp_path / "new", pictures / "class08" / "0.png"))
+    told = (
+        "Passed over: 2 files whose suffix is no picture's (.heic), a/IMG_1.HEIC the first. Convert HEIC pictures to "
+    )
+    assert ran.err == f"{tmp_path / 'new'}: {told}JPEG first.\n"
+    assert len(ran.out.splitlines()) == 17

@@ -63,7 +63,7 @@ def test_a_folder_is_its_pictures_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["nowhere.png"], r"There is no picture nowhere\.png"),
+        (["nowhere.png"], r"There is no picture or folder nowhere\.png\."),
         ([3], r"picture 0 is of type int; give a path, a PIL image"),
         ([np.zeros(5)], r"picture 0 has the shape \[5\]; arrays are \[H, W\] or \[H, W, C\], with 1, 3 or 4"),
         ([np.zeros((3, 8, 8))], r"the shape \[3, 8, 8\]; arrays"),
@@ -77,6 +77,12 @@ def test_a_folder_is_its_pictures_in_order(tmp_path: Path) -> None:
 def test_what_is_no_picture_is_refused(given: list[Any], message: str) -> None:
     with pytest.raises(HandfulError, match=message):
         pictures(given)
+
+
+def test_a_folder_of_pictures_that_nothing_here_reads(tmp_path: Path) -> None:
+    (tmp_path / "IMG_1.HEIC").write_bytes(b"")
+    with pytest.raises(HandfulError, match=r"holds no pictures\. Passed over: 1 file .* Convert HEIC pictures to JPEG"):
+        pictures(tmp_path)
 
 
 def test_batches_are_worked_out_ahead_in_order() -> None:

@@ -191,7 +191,7 @@ def test_leaving_a_picture_out_is_adapting_without_it(run: Run, pictures: Path) 
     named = {row["picture"]: row["named"] for row in check.worst}
     for name, (first, second) in found.items():
         (answer,) = fit({**found, name: [second]}, run).predict([first])
-        assert named[str(first)] == answer.label
+        assert named[f"{name}/{first.name}"] == answer.label
 
 
 def test_a_run_brings_its_backbone_and_method_and_knows_no_likeness(run: Run, support: Path, pictures: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handful.data.findings import Identical, Report
-from handful.data.folders import SUFFIXES, no_folder
+from handful.data.folders import SUFFIXES, no_folder, other_files
 from handful.data.library import READERS
 from handful.data.pictures import Picture, Survey, decode, opened, plain, unreadable
 from handful.data.rails import Annotations, survey_frames
@@ -40,8 +41,11 @@ def check(path: str | Path) -> Report:
         return report
     survey = survey_of(source)
     if survey is None:
-        known = ", ".join(reader.expects for reader in READERS.values() if reader.survey)
-        report.problems.append(f"{source} holds no store and no pictures ({', '.join(sorted(SUFFIXES))}), nor {known}.")
+        report.problems.append(
+            f"{source} holds no pictures ({', '.join(sorted(SUFFIXES))}), no store, and no files of a data set that "
+            "`handful data list` names."
+        )
+        report.notes += other_files(source)
         return report
     report.kind, report.empty = survey.kind, survey.empty
     report.problems += survey.problems
@@ -51,7 +55,8 @@ def check(path: str | Path) -> Report:
     report.classes, report.images = len(sizes), len(survey.pictures)
     report.per_class = int(counts.min()), float(np.median(counts)), int(counts.max())
     report.splits = dict(Counter(part for part, _ in sizes if part))
-    look_at(survey, report)
+    seen = sorted((found.size for found in look_at(survey, report) if found.size), key=math.prod)
+    report.pixels = (seen[0], seen[-1]) if seen else ()
     return report
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from handful import wording
 
 SHOWN = 20  # problems that are printed; all of them are in the report
-NAMED = 6  # pictures of a group that a sentence names
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,7 @@ class Identical:
             what = "among the annotated ones, so a picture may be learned from and asked for"
         else:
             what = f"in the class {self.classes[0]!r}, so a task may ask for a picture that its support shows"
-        more = f" and {len(self.names) - NAMED} more" if len(self.names) > NAMED else ""
-        return f"Identical{files} {what}: {', '.join(self.names[:NAMED])}{more}."
+        return f"Identical{files} {what}: {wording.named(self.names)}."
 
 
 @dataclass
@@ -53,7 +51,8 @@ class Report:
     folders without an image; duplicates: groups of identical pictures, those across splits first, then
     those across classes, then those within a class; problems: a sentence for everything that is wrong,
     duplicates across splits and classes first; notes: what is no problem and good to know, such as what these classes
-    are enough for.  Duplicates within a class are no problem, only told.  Of annotated frames, which have no
+    are enough for.  Duplicates within a class are no problem, only told.  pixels: width and height of the smallest and
+    of the largest picture that can be decoded, none if there is none.  Of annotated frames, which have no
     classes: sizes: `512x288` -> frames annotated at that size; lines: name of a line -> frames that have it.
     """
 
@@ -62,6 +61,7 @@ class Report:
     classes: int = 0
     images: int = 0
     per_class: tuple[int, float, int] = (0, 0.0, 0)
+    pixels: tuple[tuple[int, int], ...] = ()
     splits: dict[str, int] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
@@ -81,8 +81,10 @@ class Report:
         least, median, greatest = self.per_class
         found = f"{self.path}: {self.kind}"
         if self.classes:
-            found += f", {self.classes} classes, {self.images} images, "
-            found += f"{least} to {greatest} a class (median {median:g})"
+            sizes = " to ".join(dict.fromkeys(f"{width}x{height}" for width, height in self.pixels))
+            found += f", {wording.count(self.classes, 'class')}, {wording.count(self.images, 'image')}"
+            found += f" of {sizes} pixels, " if sizes else ", "
+            found += f"{least} to {greatest} a class (median {median:g})" if least < greatest else f"{least} a class"
         elif self.sizes:
             found += f", {wording.count(self.images, 'frame')} of {', '.join(self.sizes)} pixels"
         lines_of = [f"{name} in {count}" for name, count in self.lines.items()]

@@ -28,7 +28,8 @@ from handful.wording import printable
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm"}
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}  # in order
 FRACTIONS = (0.64, 0.16, 0.2)  # of the classes: those of mini-ImageNet
-MEND = "mend it or remove it (`handful data build --skip-bad` leaves it out of a data set)"
+MEND = "mend it or remove it, or leave it out by --skip-bad of `handful fit` or `handful data build`"
+TASK = 16  # pictures of a class in a task of 1 shot and 15 queries, those of recipes that say nothing else
 
 
 def read(
@@ -109,10 +110,9 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
     found = {name: paths for name, paths in found.items() if paths}
     if not found:
         loose = len(list_images(folder))
-        raise HandfulError(
-            f"{folder} holds no class folders with pictures: put them into {folder / 'CLASS' / 'NAME.jpg'}"
-            + (f", also the {loose} that lie there loose." if loose else ".")
-        )
+        also = f", also the {loose} that lie there loose" if loose else ""
+        told = f"{folder} holds no class folders with pictures: put them into {folder / 'CLASS' / 'NAME.jpg'}{also}."
+        raise HandfulError(" ".join([told, *other_files(folder)]))
     return found
 
 
@@ -148,17 +148,17 @@ def survey(source: Path) -> Survey:
     except HandfulError as error:
         problems.append(str(error))
     problems += alike(name for classes in found.values() for name in classes)
-    empty = [printable(child) for folder in parts.values() for child in subfolders(folder) if not list_images(child)]
-    problems += [f"{name} holds no picture; it is passed over." for name in empty]
+    empty = [child for folder in parts.values() for child in empty_folders(folder)]
+    problems += [nothing_in(child, source) for child in empty]
     problems += loose_pictures(source, parts)
-    notes = [*other_files(source), *(possible(found[""]) if "" in found else [])]
-    return Survey(kind, listed(found), problems, empty, MEND, notes)
+    notes = [*other_files(source), *(possible(found[""]) if "" in found else small(found))]
+    return Survey(kind, listed(found), problems, [printable(child) for child in empty], MEND, notes)
 
 
 def possible(found: Mapping[str, Sequence[Path]]) -> list[str]:
     """What can be done with class folders that no split is laid down for."""
-    single = sum(len(paths) == 1 for paths in found.values())
-    checked = f"; the {wording.count(single, 'picture')} alone in a class cannot be left out to check it" * (single > 0)
+    single = [name for name, paths in found.items() if len(paths) == 1]
+    checked = f", and cannot check those of one picture: {wording.named(single)}" if single else ""
     fit = f"`handful fit` can learn {wording.count(len(found), 'class')} from these pictures{checked}."
     if len(found) < 3:
         return [fit, "`handful train` splits the classes into train, val and test, which takes 3 at least."]
@@ -166,7 +166,25 @@ def possible(found: Mapping[str, Sequence[Path]]) -> list[str]:
     into = ", ".join(f"{size} {part}" for part, size in sizes.items())
     if (way := min(sizes.values())) < 2:
         return [fit, f"`handful train` would split the classes into {into}, and a task needs 2; give 10 classes."]
-    return [fit, f"`handful train` splits the classes into {into}: tasks of up to {way} ways can be validated."]
+    train = f"`handful train` splits the classes into {into}: tasks of up to {way} ways can be validated."
+    return [fit, train, *small({"": found})]
+
+
+def small(found: Mapping[str, Mapping[str, Sequence[Path]]]) -> list[str]:
+    """A sentence for the classes that have too few pictures for a task of most recipes, if there are any."""
+    few = [name for classes in found.values() for name, paths in classes.items() if len(paths) < TASK]
+    more = f"fewer than the {TASK} pictures that `handful train` draws for a task of 1 shot and 15 queries"
+    return [f"{wording.count(len(few), 'class')} with {more}: {wording.named(few)}."] if few else []
+
+
+def empty_folders(folder: Path) -> list[Path]:
+    """The folders in a folder that hold no picture."""
+    return [child for child in subfolders(folder) if not list_images(child)]
+
+
+def nothing_in(folder: Path, source: Path) -> str:
+    """The sentence for a folder of a source that holds no picture."""
+    return f"{printable(folder.relative_to(source))} holds no picture; it is passed over."
 
 
 def no_folder(path: Path) -> HandfulError:
@@ -183,7 +201,7 @@ def loose_pictures(source: Path, parts: Mapping[str, Path]) -> list[str]:
     where = " or ".join(f"{part}/" for part in parts if part)
     return [
         f"Passed over: {wording.count(len(loose), 'picture')} in no class folder{f' of {where}' if where else ''}, "
-        f"{printable(path)} the first."
+        f"{printable(path.relative_to(source))} the first."
         for path in loose[:1]
     ]
 
@@ -197,7 +215,7 @@ def other_files(folder: Path) -> list[str]:
     heic = " Convert HEIC pictures to JPEG first." if {".heic", ".heif"} & {*kinds} else ""
     return [
         f"Passed over: {wording.count(len(others), 'file')} whose suffix is no picture's ({', '.join(kinds[:8])}), "
-        f"{printable(path)} the first.{heic}"
+        f"{printable(path.relative_to(folder))} the first.{heic}"
         for path in others[:1]
     ]
 

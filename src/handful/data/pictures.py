@@ -153,12 +153,16 @@ def box_of(view: View, found: tuple[int, int], wanted: tuple[int, int]) -> tuple
     return max(left, 0.0), max(top, 0.0), min(right, found[0]), min(bottom, found[1])  # rounding may lead outside
 
 
-def unreadable(picture: Picture, error: Exception, mend: str) -> HandfulError:
+class Unreadable(HandfulError):
+    """A picture cannot be decoded."""
+
+
+def unreadable(picture: Picture, error: Exception, mend: str) -> Unreadable:
     """The error for a picture that cannot be decoded."""
     why = str(error) or type(error).__name__
     if isinstance(error, UnidentifiedImageError):  # Pillow's own words name an object in memory
         why = "of no known format, or cut off at its start"
-    return HandfulError(f"{picture.name} is no readable picture ({why}); {mend}.")
+    return Unreadable(f"{picture.name} is no readable picture ({why}); {mend}.")
 
 
 def opened(content: bytes | Pixels | Image.Image) -> Image.Image:

@@ -243,7 +243,7 @@ def write_store(
     if (np.diff(label_array) < 0).any():
         raise ValueError("labels must ascend, so that a class's images are consecutive")
     check_splits(splits, class_names)
-    with new_folder(folder) as work:
+    with new_folder(folder, "set HANDFUL_CACHE to another folder") as work:
         digest = hashlib.sha256(label_array.tobytes())
         written = 0
         # Plain writes and no memory map: a full disk is then an error that can be told, not a bus error.
@@ -272,7 +272,7 @@ def write_store(
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path, way_out: str = "name another folder") -> Iterator[Path]:
     """A folder beside `folder` to write into, which takes its name when the block ends without an error."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -284,9 +284,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(work, ignore_errors=True)
             raise
     except OSError as error:
+        place = next(parent for parent in folder.absolute().parents if os.path.exists(parent))
         raise HandfulError(
-            f"{folder} cannot be written ({error.strerror or error}); free some space there, or name another "
-            "folder (HANDFUL_CACHE holds the stores)."
+            f"{folder} cannot be written in {place} ({error.strerror or error}); {way_out}, or free some space there."
         ) from error
 
 

@@ -55,7 +55,8 @@ class Check(BaseModel):
     worst: list[dict[str, Any]]
     """The pictures that were named wrong, or with most doubt: picture, label, named, probability (of its label).
 
-    None of a model that pictures were added to: it does not know what they were called.
+    A picture is CLASS/FILE, without the rest of its path.  None of a model that pictures were added to: it does not
+    know what they were called.
     """
 
     def lines(self) -> list[str]:
@@ -117,10 +118,12 @@ class Card(BaseModel):
         views = f", {self.views} views of each picture" if self.views > 1 else ""
         base = f"the run {self.recipe}" if self.recipe else "no training"
         if not (self.recipe or self.seen):
-            seen = ", which has seen nothing that is known (weights that are named nowhere are random)"
+            seen = ", which has seen nothing that is known"
         lines.append(f"By {self.method['name']} on {self.backbone['name']}{seen}; {base}{views}.")
         if self.check:
             lines += self.check.lines()
+            if single := [name for name, count in self.support.items() if count == 1]:
+                lines.append(f"Classes of one picture are not checked: {wording.named(single)}.")
         elif max(self.support.values()) > 1:
             lines.append("How good it is was not checked.")
         else:
@@ -133,6 +136,11 @@ class Card(BaseModel):
             )
         if self.threshold is not None:
             lines.append(f"A picture whose likeness is below {self.threshold:.3f} is {NONE_OF_THESE}.")
+        elif len(self.classes) == 1:
+            lines.append(
+                f"There is one class, so every picture is named {self.classes[0]}; give another class, or fit with "
+                "--open-set."
+            )
         return "\n".join([*lines, *self.notes])
 
     @model_validator(mode="after")

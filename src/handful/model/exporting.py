@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -97,7 +97,11 @@ class Graph(nn.Module):
 
 
 def export(
-    model: Model, file: str | Path, format: str = "onnx", check: Input | Sequence[Input] | None = None
+    model: Model,
+    file: str | Path,
+    format: str = "onnx",
+    check: Input | Sequence[Input] | None = None,
+    tell: Callable[[str], object] | None = None,
 ) -> Exported:
     """Write a fitted model as one ONNX file, and compare it with the model.
 
@@ -107,7 +111,7 @@ def export(
     what is below it, `none_of_these`, and the version `handful` that wrote it.
 
     check: pictures on which onnxruntime and torch are compared; two photographs, parts of them and four characters if
-    none are given.  The model is left as it is.
+    none are given; tell: is given a line before the work, which takes a while.  The model is left as it is.
 
     Raises HandfulError, and leaves no file: another format; packages that are not installed; a name that does not end
     in .onnx; unreadable pictures; a network that cannot be written as a graph; a probability or likeness that is
@@ -130,6 +134,8 @@ def export(
         "handful": version("handful"),
     }
     metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in told.items()}
+    if tell:
+        tell(f"writing {file}, then comparing it with torch on {wording.count(len(found), 'picture')}")
     with torch.no_grad():
         graph = Graph(model)
     apart = 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,7 +15,15 @@ from torch import Tensor, nn
 
 from handful import wording
 from handful.data import class_folders
-from handful.data.folders import alike, loose_pictures, other_files, split_folders, unwrapped
+from handful.data.folders import (
+    alike,
+    empty_folders,
+    loose_pictures,
+    nothing_in,
+    other_files,
+    split_folders,
+    unwrapped,
+)
 from handful.data.pictures import Picture, View
 from handful.embedders import Embed
 from handful.episodes import Episode
@@ -126,7 +134,8 @@ def found_in(support: Support) -> tuple[dict[str, list[Picture]], list[str]]:
             raise HandfulError(
                 f"{support} holds the splits {', '.join(parts)} and not classes; name one of them: {parts['train']}."
             )
-        notes = [*alike(folders), *loose_pictures(source, {"": source}), *other_files(source)]
+        notes = [*alike(folders), *(nothing_in(child, source) for child in empty_folders(source))]
+        notes += [*loose_pictures(source, {"": source}), *other_files(source)]
     found = {str(name): pictures(given) for name, given in folders.items()}
     if empty := [name for name, given in found.items() if not given]:
         raise HandfulError(f"The class {empty[0]!r} has no picture to learn from; give it one, or leave it out.")
@@ -150,18 +159,29 @@ class Taken(NamedTuple):
     same: Tensor
     skipped: list[str]
 
+    def place(self, index: int) -> str:
+        """Where a picture lies in the support."""
+        return place(self.pictures[index], self.classes[int(self.labels[index])])
+
     def notes(self) -> list[str]:
         """What a person should know of these pictures."""
         told = [f"Left out, since they cannot be read: {', '.join(self.skipped)}."] if self.skipped else []
         copies = [(first, index) for index, first in enumerate(self.same.tolist()) if first != index]
         for first, index in copies:
             if self.labels[first] != self.labels[index]:
-                one, other = (f"{self.pictures[i].name} ({self.classes[int(self.labels[i])]})" for i in (first, index))
-                told.append(f"The same picture in two classes, so no answer is right for both: {one}, {other}.")
+                both = " and ".join(self.place(i) for i in (first, index))
+                told.append(f"The same picture in two classes, so no answer is right for both: {both}.")
         within = sum(bool(self.labels[first] == self.labels[index]) for first, index in copies)
         if within:
             told.append(f"{wording.count(within, 'picture')} more than once in a class; copies are left out together.")
         return told
+
+
+def place(picture: Picture, name: str) -> str:
+    """Where a picture of a class lies in its support, CLASS/FILE: no more of its path is for those who get the card."""
+    *folders, file = PurePath(picture.name).parts
+    below = folders[len(folders) - folders[::-1].index(name) :] if name in folders else []
+    return "/".join([name, *below, file])
 
 
 def take(
@@ -175,6 +195,7 @@ def take(
 
     Raises HandfulError: a picture that cannot be read, unless it may be skipped; a class of which none can.
     """
+    names = list(found)
     listed = [(picture, label) for label, given in enumerate(found.values()) for picture in given]
     kept: list[tuple[Picture, int]] = []
     inputs, small = Rows(len(listed)), Rows(len(listed))
@@ -186,7 +207,7 @@ def take(
         good = []
         for item, seen in zip(listed[done:], batch):
             if isinstance(seen, HandfulError):
-                skipped.append(item[0].name)
+                skipped.append(place(item[0], names[item[1]]))
                 continue
             same.append(first.setdefault(hashlib.blake2b(seen[0].tobytes()).digest(), len(kept)))
             kept.append(item)
@@ -200,11 +221,13 @@ def take(
     labels = torch.tensor([label for _, label in kept], dtype=torch.long)
     counts = torch.bincount(labels, minlength=len(found)).tolist()
     if unread := [name for name, count in zip(found, counts) if not count]:
+        tried = found[unread[0]][0].name
         raise HandfulError(
-            f"No picture of the class {unread[0]!r} can be read ({skipped[0]} was tried); give it one, or leave it out."
+            f"No picture of the class {unread[0]!r} can be read ({tried} was tried); give it one, or leave it out."
         )
-    named = [picture for picture, _ in kept]
-    return Taken(named, list(found), labels, inputs.whole, small.whole, torch.tensor(same), skipped)
+    return Taken(
+        [picture for picture, _ in kept], names, labels, inputs.whole, small.whole, torch.tensor(same), skipped
+    )
 
 
 def fitted(
@@ -308,7 +331,7 @@ def checked(
         floors["pixel class mean"] = pixel_floor(seen, way)
         worst = [
             {
-                "picture": seen.pictures[int(which[row])].name,
+                "picture": seen.place(int(which[row])),
                 "label": card.classes[int(right[row])],
                 "named": card.classes[int(best[row])],
                 "probability": float(of_label[row]),

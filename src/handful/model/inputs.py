@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from handful.data import list_images
+from handful.data.folders import other_files
 from handful.data.pictures import Picture
 from handful.errors import HandfulError
 from handful.wording import printable
@@ -55,11 +56,11 @@ def files(path: Path) -> list[Path]:
     """The file itself, or the pictures in a folder and below it."""
     if not path.is_dir():
         if not path.is_file():
-            raise HandfulError(f"There is no picture {path}.")
+            raise HandfulError(f"There is no picture or folder {path}.")
         return [path]
     found = list_images(path)
     if not found:
-        raise HandfulError(f"The folder {path} holds no pictures.")
+        raise HandfulError(" ".join([f"The folder {path} holds no pictures.", *other_files(path)]))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -77,7 +78,7 @@ def from_run(run: Run, inner_steps: int | None = None) -> Start:
     return Start(
         run.method,
         Preprocessing(channels=channels, height=height, width=width, invert=inverted),
-        run.recipe.backbone.spec(),
+        without_path(run.recipe.backbone.spec()),
         trained_on=run.data.name,
         inner_steps=steps,
         recipe=run.recipe.name,
@@ -103,13 +104,17 @@ def from_backbone(backbone: Spec | nn.Module | None, method: Spec | None, images
             f"{chosen['name']} has a head that must be trained; train a run with it first, or use ridge or protonet."
         )
     channels, height, width = image_shape("fit", getattr(network, "input_shape", SHAPE))
+    spec = without_path(getattr(network, "spec", {"name": type(network).__name__}))
+    notes = [] if at_hand else [PHOTOS_WOULD_BRING]
+    if not isinstance(backbone, nn.Module) and getattr(network, "seen", None) is None:
+        notes.append(random_weights(spec))
     return Start(
         made,
         Preprocessing(channels=channels, height=height, width=width, invert=False),
-        getattr(network, "spec", {"name": type(network).__name__}),
+        spec,
         trained_on="nothing further",
         views=VIEWS if images <= FEW else (WHOLE,),
-        notes=() if at_hand else (PHOTOS_WOULD_BRING,),
+        notes=tuple(notes),
     )
 
 
@@ -131,6 +136,21 @@ def from_model(model: Model) -> Start:
 def spec_of(part: Spec | None, default: dict[str, Any]) -> dict[str, Any]:
     """The options of a part that is given by its name, by its options, or not at all."""
     return default if part is None else {"name": part} if isinstance(part, str) else dict(part)
+
+
+def without_path(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a backbone for a card, which may be given away: of a file of weights its name alone."""
+    weights = backbone.get("weights")
+    return {**backbone, **({"weights": Path(weights).name} if isinstance(weights, str) else {})}
+
+
+def random_weights(backbone: Mapping[str, Any]) -> str:
+    """The sentence for a backbone that was named without weights."""
+    name = backbone["name"]
+    way_out = f"name a file of others, --backbone '{{name: {name}, weights: FILE}}'"
+    if "weights" not in backbone:
+        way_out = "start from a run that trained it, by --from"
+    return f"The weights of {name} are random; {way_out}, or leave --backbone out."
 
 
 def expected_accuracy(run: Run, way: int, shot: int, inner_steps: int) -> dict[str, Any] | None:

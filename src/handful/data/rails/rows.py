@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from handful.data.rails.frame import Line, climbing
 
 ROWS = 144  # of a target: 2 pixels of a picture of 288
+FOOT = 0.01  # of the height
 
 
 def rows_of(line: Line | None, width: int, height: int, rows: int = ROWS) -> NDArray[np.float32]:
     """A line in pixels as [rows, 2] from the top: x as a share of the width, and the share of the row that it spans.
 
-    x is that of the nearest end in rows that the line does not reach, and 0 if there is no line.  What of a line is
+    A line that ends within a hundredth of the height of the lower border is taken to go on to it: annotations have a
+    point every few pixels.  x is that of the nearest end in rows that the line does not reach, and 0 if there is no line.  What of a line is
     outside the picture is not there.
     """
     found = np.zeros((rows, 2), np.float32)
@@ -27,7 +29,8 @@ def rows_of(line: Line | None, width: int, height: int, rows: int = ROWS) -> NDA
     x, y = climbing(line).T
     band = height / rows
     borders = np.arange(rows + 1) * band - 0.5
-    over, under = np.maximum(borders[:-1], y[-1]), np.minimum(borders[1:], y[0] + (y[0] >= height - 1) * 0.5)
+    foot = height - 0.5 if y[0] >= height - 0.5 - FOOT * height else y[0]
+    over, under = np.maximum(borders[:-1], y[-1]), np.minimum(borders[1:], foot)
     found[:, 1] = ((under - over) / band).clip(0, 1)
     middle = np.where(found[:, 1] > 0, (over + under) / 2, (borders[:-1] + borders[1:]) / 2)
     found[:, 0] = (np.interp(middle, y[::-1], x[::-1]) + 0.5) / width

@@ -15,6 +15,7 @@ from torch import Tensor
 
 WIDTH, NEAR = 1920, 20 / 1920  # of the picture in which a point within 20 pixels is right
 BLUR = 6 / 512  # deviation of the Gaussian around the true place that the distribution is to be
+STIFFNESS = 0.1
 FOUND = 0.85  # of its points right, and a line is found (TuSimple)
 
 
@@ -39,6 +40,28 @@ def lines_of(predictions: Tensor) -> Lines:
     x = shares @ places
     spread = ((shares @ places.square()) - x.square()).clamp(min=0).sqrt()
     return Lines(x, there, spread)
+
+
+def smooth(lines: Lines, stiffness: float = STIFFNESS) -> Lines:
+    """Lines whose rows agree: the x that minimise sum w (x - x_row)^2 + stiffness sum (second difference of x)^2.
+
+    w: probability of being there over the variance of the row's distribution, in columns of 1/64 of the width: where a
+    row is unsure, its neighbours say where the line goes.
+    """
+    rows = lines.x.shape[-1]
+    weights = lines.there.double() / (64 * lines.spread.double()).square().clamp(min=0.1) + 1e-6
+    bend = torch.zeros(rows - 2, rows, dtype=torch.float64, device=weights.device)
+    for place, value in enumerate((1.0, -2.0, 1.0)):
+        bend.diagonal(place).fill_(value)
+    system = torch.diag_embed(weights) + stiffness * bend.mT @ bend
+    x = torch.cholesky_solve((weights * lines.x).unsqueeze(-1), torch.linalg.cholesky(system)).squeeze(-1)
+    return lines._replace(x=x.to(lines.x))
+
+
+def mirrored(predictions: Tensor) -> Tensor:
+    """Predictions [..., L, R', C + 1] of a mirrored picture, as those of the picture: left is right, L is 2."""
+    columns, there = predictions.flip(-3).split([predictions.shape[-1] - 1, 1], -1)
+    return torch.cat([columns.flip(-1) if columns.shape[-1] > 1 else 1 - columns, there], -1)
 
 
 def on_rows(targets: Tensor, rows: int) -> Tensor:

@@ -26,6 +26,7 @@ from handful.problems.rail_lines.predictions import (
     path_iou,
     points_within,
     row_losses,
+    smooth,
 )
 from handful.problems.rail_lines.tasks import BASE_THERE, BASE_X, FrameSampler, FrameTasks
 from handful.registry import build, check_options
@@ -96,7 +97,8 @@ class RailLines:
 
     def lines(self, predictions: Tensor, targets: Tensor) -> Lines:
         """What is predicted, as lines on rows."""
-        return lines_of(self.whole(predictions, targets.expand(*predictions.shape[:-3], *targets.shape[-3:])))
+        found = lines_of(self.whole(predictions, targets.expand(*predictions.shape[:-3], *targets.shape[-3:])))
+        return found if predictions.shape[-1] == 2 else smooth(found)
 
     def found(self, predictions: Tensor, targets: Tensor) -> Found:
         """Predicted lines on the rows of the targets."""

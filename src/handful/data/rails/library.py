@@ -19,7 +19,7 @@ from handful.data.scenes import render_frame
 from handful.data.scenes.source import VERSION
 from handful.errors import HandfulError, unknown
 
-SCENES = {"train": 1000, "val": 60, "test": 300}
+SCENES = {"train": 1000, "val": 60, "test": 150}
 RENDERED = "The pictures are rendered: a result on them says nothing of photographs."
 
 

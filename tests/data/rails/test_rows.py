@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ WIDTH, HEIGHT = 512, 288
 
 def crossing(line: Line, y: float) -> float:
     """Where a line that climbs crosses a height, at its nearest end beyond."""
-    for (x0, y0), (x1, y1) in zip(line, line[1:]):
+    for (x0, y0), (x1, y1) in pairwise(line):
         if y1 <= y <= y0:
             return float(x0 + (x1 - x0) * (y0 - y) / (y0 - y1))
     return float(line[0, 0] if y > line[0, 1] else line[-1, 0])

@@ -236,7 +236,7 @@ def test_single_frames_without_the_own_rails_are_passed_over() -> None:
     data = frames(lines)
     assert FrameSampler(data.train).images(0, 50).y[..., 1].amax((-1, -2)).min() > 0
     with pytest.raises(
-        HandfulError, match="No frame of the train split of 'tracks' has a line `left` or `right`, .*; annotate some"
+        HandfulError, match=r"No frame of the train split of 'tracks' has a line `left` or `right`, .*; annotate some"
     ):
         FrameSampler(frames([{"rail 1": straight(1, 2)} for _ in range(12)]).train)
 

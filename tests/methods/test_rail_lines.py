@@ -91,7 +91,9 @@ def test_everything_can_be_adapted_and_parts_by_their_names() -> None:
     assert not torch.equal(whole.predict(episode)[-1], made("distributions").predict(episode)[-1])
     part = made("distributions", adapt=["head.columns"])
     assert part.inner_names == ["head.columns.weight", "head.columns.bias"]
-    with pytest.raises(HandfulError, match="There is no parameter to adapt 'head.column'; did you mean 'head.columns'"):
+    with pytest.raises(
+        HandfulError, match=r"There is no parameter to adapt 'head.column'; did you mean 'head.columns'"
+    ):
         made("distributions", adapt=["head.column"])
 
 
@@ -154,5 +156,7 @@ def test_supervised_training_learns() -> None:
 
 @pytest.mark.parametrize("head", ["cosine", "frn"])
 def test_pre_training_of_frames_has_the_problems_own_head(head: str) -> None:
-    with pytest.raises(HandfulError, match="pretrain.head is for classification, and the problem is rail_lines; leave"):
+    with pytest.raises(
+        HandfulError, match=r"pretrain.head is for classification, and the problem is rail_lines; leave"
+    ):
         pretraining(made("distributions"), head, frames().train)

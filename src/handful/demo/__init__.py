@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from handful.demo.glyphs import run_demo as glyphs
-from handful.demo.rails import run_demo as rails
+from handful.demo import glyphs, rails
 from handful.run import Run
 
-DEMOS: dict[str, Callable[[Path, float, bool], Run]] = {"classification": glyphs, "rails": rails}
+DEMOS: dict[str, Callable[[Path, float, bool], Run]] = {"classification": glyphs.run_demo, "rails": rails.run_demo}
 
 __all__ = ["DEMOS"]

@@ -47,7 +47,8 @@ def drawn(seed: int, foot: float, top: float, points: int = 7) -> Line:
 def test_rows_are_those_of_a_plain_loop(seed: int, rows: int) -> None:
     line = drawn(seed, foot=270 - 7.3 * seed, top=40.2 + 11 * seed)
     found = rows_of(line, WIDTH, HEIGHT, rows)
-    assert (found.shape, found.dtype) == ((rows, 2), np.float32)
+    assert found.shape == (rows, 2)
+    assert found.dtype == np.float32
     expected = np.array(plain(line, rows))
     assert 0 < (expected[:, 1] > 0).sum() < rows
     np.testing.assert_allclose(found, expected, atol=1e-5)

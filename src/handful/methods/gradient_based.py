@@ -115,7 +115,8 @@ class GradientBased(Method):
             )
         if not self.prototype_head:
             body, head = self.problem.network(self.backbone, outputs)
-            self.network = nn.Sequential(OrderedDict(backbone=body, head=head.to(self.device)))
+            self.network = nn.Sequential(OrderedDict(backbone=body, head=head))
+            self.network.to(self.device)  # that of the body, if it has weights
         frozen = set(self.norms.names) if self.norms else set()
         learned = {n: p for n, p in self.network.named_parameters() if p.requires_grad and n not in frozen}
         self.inner_names = select(self.adapted, [*learned, *(HEAD if self.prototype_head else ())])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from handful.episodes import Episode
@@ -113,6 +113,22 @@ def test_a_fitted_network_answers_as_the_adapted_one_and_is_a_copy() -> None:
     assert not torch.equal(fitted.state_dict()["head.columns.weight"], weights["head.columns.weight"])
     for name, value in method.network.state_dict().items():
         assert torch.equal(value, weights[name])
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_a_fitted_network_keeps_the_statistics_of_its_support(tracked: bool) -> None:
+    torch.manual_seed(0)
+    backbone = Tiny()
+    backbone.first = nn.Sequential(backbone.first, nn.BatchNorm2d(4, track_running_stats=tracked))  # type: ignore[assignment]
+    method, episode = MAML(backbone, inner_lr=0.05, inner_steps=STEPS, adapt=["head"]), tasks(1)
+    method.problem = RailLines(DECODERS["distributions"])
+    method.attach_head(2)
+    method.double()
+    fitted = method.fit(episode.support_x[0], episode.support_y[0])
+    expected = method.predict(episode, norm_stats="support")[-1, 0]
+    torch.testing.assert_close(fitted(episode.query_x[0]), expected, rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(expected, method.predict(episode, norm_stats="batch")[-1, 0])
+    assert method.unfitted([0, 0]).state_dict().keys() == fitted.state_dict().keys()
 
 
 def test_a_head_is_attached_once() -> None:

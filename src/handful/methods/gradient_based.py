@@ -223,7 +223,7 @@ class GradientBased(Method):
     def unfitted(self, shots: Sequence[int]) -> nn.Module:
         """Backbone and linear head, or a copy of what was meta-trained where the problem has a head of its own."""
         if not isinstance(self.problem, Classification):
-            return copy.deepcopy(self.network)
+            return keep_statistics(copy.deepcopy(self.network))
         head = nn.Linear(features_of(self.backbone), len(shots))
         return keep_statistics(nn.Sequential(OrderedDict(backbone=copy.deepcopy(self.backbone), head=head)))
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from handful.data import FRAMED, RailFrames, build, load
 from handful.data.rails import library, store
 from handful.data.rails.store import FOLDS, HEIGHT, WIDTH, folded
 from handful.data.scenes import render_frame
 from handful.errors import HandfulError
+from handful.problems import RailLines
 from handful.run import check_split
 from tests.conftest import Command, ok
 from tests.data.conftest import noise
@@ -187,3 +190,18 @@ def test_a_run_of_one_fold_is_not_opened_with_another(places: Path, tmp_path: Pa
     check_split(tmp_path, load("rails", places))
     with pytest.raises(HandfulError, match="split"):
         check_split(tmp_path, load("rails", places, fold=1))
+
+
+@pytest.mark.parametrize(("shot", "iou", "points"), [(1, 0.233, 0.070), (5, 0.298, 0.094), (10, 0.312, 0.096)])
+def test_the_mean_line_of_real_places_scores_what_was_measured_before(
+    real_rails: Path, shot: int, iou: float, points: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load("rails", real_rails)
+    assert len(data.names) == 58
+    # no pixel is looked at
+    monkeypatch.setattr(store.RailSplit, "fetch", lambda split, ids, device: torch.zeros(len(ids), 0, HEIGHT, WIDTH))
+    whole = replace(data, splits={"test": np.arange(58)})
+    episode = RailLines().sampler(whole.test, 1, shot, 10).episodes(0, 60)
+    floor = RailLines().floors(episode)["support mean"]
+    assert floor["path_iou"].mean().item() == pytest.approx(iou, abs=0.03)
+    assert floor["points_20px"].mean().item() == pytest.approx(points, abs=0.02)

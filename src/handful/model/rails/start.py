@@ -68,8 +68,8 @@ class FromRun:
     def __init__(self, run: Run, inner_steps: int | None) -> None:
         if not isinstance(run.method.problem, RailLines):
             raise HandfulError(
-                f"{run.folder} was trained for {run.method.problem.name}, and these are annotated frames; name a run of "
-                "rail lines, or none."
+                f"{run.folder} was trained for {run.method.problem.name}, and these are annotated frames; name a run "
+                "of rail lines, or none."
             )
         self.method, self.problem = run.method, run.method.problem
         self.backbone, self.recipe = run.recipe.backbone.spec(), run.recipe.name

@@ -18,7 +18,7 @@ from handful.data.augment import jitter
 from handful.data.rails.frame import Line
 
 PLACE, TONE = 5, 5  # random numbers that a change of the view and of the colours takes
-ACROSS, DOWN = 60 / 512, 36 / 288  # of the sides
+ACROSS, DOWN = 120 / 512, 36 / 288  # of the sides
 SCALE, TURN, GAMMA = 0.3, math.radians(3), 0.5
 
 
@@ -26,7 +26,7 @@ def matrices(uniform: NDArray[np.float64], width: int, height: int) -> NDArray[n
     """Random changes of the view, uniform [n, 5] in [0, 1) -> [n, 3, 3]: pixels before -> pixels after.
 
     Mirrored half of the time, then turned by at most 3 degrees and scaled by 1 / 1.3 to 1.3 around the middle of the
-    lower border, then shifted by at most 12 % of the width to either side and of the height downwards.  So the lower
+    lower border, then shifted by at most 23 % of the width to either side and 12 % of the height downwards.  So the lower
     border, below which nobody knows how the lines go on, comes into view in a corner at most, by the turn.
     """
     draw = 2 * uniform - 1

@@ -88,7 +88,8 @@ def arguments() -> argparse.Namespace:
 def one_fold(run: Run, shots: list[int], draws: int) -> dict[tuple[str, int], Scores]:
     """(row, shots) -> the figures of every tested place of a run."""
     method, data = run.method, run.data
-    assert isinstance(method, GradientBased) and isinstance(data, RailFrames)
+    assert isinstance(method, GradientBased)
+    assert isinstance(data, RailFrames)
     tuned, steps = fine_tuned(run)
     places = places_of(data, method.backbone)
     others = places_of(data, tuned.backbone) if tuned else places
@@ -133,7 +134,7 @@ def places_of(data: RailFrames, body: nn.Module) -> Fold:
 
 
 def answered(method: GradientBased, places: Fold, support: Tensor, query: Tensor) -> Tensor:
-    """Predictions after every inner step for the queries and then for their mirror images, [S + 1, 2q, L, R', C + 1]."""
+    """Predictions after every inner step for the queries, then for their mirror images, [S + 1, 2q, L, R', C + 1]."""
     known, asked = (beside(places.targets[ids][None], places.targets[support][None]) for ids in (support, query))
     x = torch.cat([places.features[query], places.flipped[query]])[None]
     return method.predict(Episode(places.features[support][None], known, x, asked.repeat(1, 2, 1, 1, 1)))[:, 0]
@@ -194,7 +195,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         cells = "  ".join(f"{row[name]:>6.3f} ± {row[f'{name}_ci95']:.3f} " for name in named)
         lines.append(
-            f"{row['row']:<28} {row['shots']:>5}  {cells}  {row['path_iou_median']:.3f}   {row['path_iou_worst_tenth']:.3f}   "
+            f"{row['row']:<28} {row['shots']:>5}  {cells}  {row['path_iou_median']:.3f}   "
+            f"{row['path_iou_worst_tenth']:.3f}   "
             f"{row['over_adapted']:+.4f} ± {row['over_adapted_ci95']:.4f}"
         )
     return "\n".join(lines)

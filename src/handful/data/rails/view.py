@@ -26,8 +26,8 @@ def matrices(uniform: NDArray[np.float64], width: int, height: int) -> NDArray[n
     """Random changes of the view, uniform [n, 5] in [0, 1) -> [n, 3, 3]: pixels before -> pixels after.
 
     Mirrored half of the time, then turned by at most 3 degrees and scaled by 1 / 1.3 to 1.3 around the middle of the
-    lower border, then shifted by at most 23 % of the width to either side and 12 % of the height downwards.  So the lower
-    border, below which nobody knows how the lines go on, comes into view in a corner at most, by the turn.
+    lower border, then shifted by at most 23 % of the width to either side and 12 % of the height downwards.  So the
+    lower border, below which nobody knows how the lines go on, comes into view in a corner at most, by the turn.
     """
     draw = 2 * uniform - 1
     angle, scale = TURN * draw[:, 1], np.exp(math.log(1 + SCALE) * draw[:, 2])

@@ -30,6 +30,7 @@ TINY = [
     "data.fold=null",
     "data.scenes=3",
     "backbone.weights=none",
+    "backbone.resolution=96",
     "decoder.channels=8",
     "method.inner_steps=1",
     "pretrain.steps=2",

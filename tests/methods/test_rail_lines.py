@@ -176,3 +176,9 @@ def test_pre_training_of_frames_has_the_problems_own_head(head: str) -> None:
         HandfulError, match=r"pretrain.head is for classification, and the problem is rail_lines; leave"
     ):
         pretraining(made("distributions"), head, frames().train)
+
+
+def test_a_task_that_diverges_in_training_is_no_error_of_the_score() -> None:
+    outcome = made("distributions", inner_lr=1e200, rates="fixed")(tasks(2))  # the training loop tells of it
+    assert not outcome.loss.isfinite()
+    assert not outcome.score.isfinite().all()

@@ -64,6 +64,10 @@ class Sampler(Protocol):
 class Examples(Protocol):
     """Draws inputs of one split for ordinary training, each with its answer."""
 
+    @property
+    def judged_by(self) -> Data:
+        """The data whose validation tasks judge what these inputs teach."""
+
     def images(self, start: int, stop: int, device: torch.device = CPU) -> Images:
         """Inputs number start to stop of an endless sequence, as tensors on a device."""
 
@@ -159,6 +163,11 @@ class ImageSampler:
 
     def __post_init__(self) -> None:
         check_augment(self.augment)
+
+    @property
+    def judged_by(self) -> Data:
+        """The data that they are of."""
+        return self.split.data
 
     def images(self, start: int, stop: int, device: torch.device = CPU) -> Images:
         """Images number start to stop of the endless sequence of passes, gathered and varied on a device."""

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from handful.data.augment import AUGMENTATIONS, Augment, check_augment
+from handful.data.dataset import Data
 from handful.data.functions import PARAMETERS, FunctionSplit
 from handful.data.store import CPU, ClassSplit
 from handful.errors import HandfulError

@@ -3,7 +3,7 @@ BIN = .venv/bin
 # The constraints hold wherever pip runs, in build environments too: a newer torch would pull gigabytes.
 export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs wheel check-wheel clean
 
 demo: .venv/demo
 	$(BIN)/handful demo
@@ -19,6 +19,15 @@ lint: .venv/test
 
 docs: .venv/docs
 	$(BIN)/zensical build --strict --clean
+
+# Without what an earlier build has left: setuptools would pack files that are no longer there.
+wheel: $(BIN)/python
+	rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+# In an environment that holds torch alone, and outside of this folder.
+check-wheel: wheel
+	PYTHON="$(PYTHON)" .ci/check-wheel dist/*.whl
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
@@ -36,4 +45,4 @@ $(BIN)/python:
 	touch $@
 
 clean:
-	rm -rf .venv
+	rm -rf .venv build dist

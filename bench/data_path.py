@@ -76,20 +76,21 @@ class Case(NamedTuple):
 
 def main() -> int:
     options = arguments()
+    where, machine = device(), environment()
+    recipes = {name: load_recipe(name) for name in options.recipe or RECIPES[where.type]}
+    for name, recipe in recipes.items():
+        if recipe.data.name not in IMAGES:
+            print(f"{name} is of {recipe.data.name}; known are recipes of {' and '.join(IMAGES)}.", file=sys.stderr)
+            return 2
     torch.set_num_threads(options.threads)
     keep_freed_memory()
-    where, machine = device(), environment()
     named = machine["gpu"] if where.type == "cuda" else f"{machine['cpu']}, threads: {options.threads}"
     rate = matrix_rate(where)
     size, dtype = PRODUCT[where.type]
     kind = str(dtype).removeprefix("torch.")
     print(f"{named}; torch {machine['torch']}; {size} x {size} products in {kind}: {rate / 1e12:.2f} Tflop/s")
     rows: list[Row] = []
-    for name in options.recipe or RECIPES[where.type]:
-        recipe = load_recipe(name)
-        if recipe.data.name not in IMAGES:
-            print(f"{name} is of {recipe.data.name}; known are recipes of {' and '.join(IMAGES)}.", file=sys.stderr)
-            return 2
+    for recipe in recipes.values():
         rows += [row for place in range(len(stages(recipe))) for row in measure(recipe, place, rate, options.repeats)]
     for row in rows:
         row |= {"device": str(where), "matrix_tflops": rate / 1e12, "machine_threads": options.threads}

@@ -1,10 +1,11 @@
 """What a folder of pictures costs: `handful fit` and `handful predict`, as whole processes and in a running one.
 
-    python bench/own_pictures.py [--pictures 1000] [--many 10000] [--repeats 5] [--json FILE]
+    python bench/own_pictures.py [--pictures 1000] [--many 10000] [--classes 100] [--repeats 5] [--json FILE]
 
 Pictures are made: soft random colours with noise, JPEG.  `fit` on 5 classes x 5 of 500x375 pixels, with an empty cache
-(once) and with a filled one; on 100 classes x 50, and on `--many` pictures of 84x84, one process each, with its peak
-memory.  `predict` on `--pictures` of 500x375 and of 84x84, by a model in this process, and as a command.
+(once) and with a filled one; on half of `--many` in `--classes`, and on `--many` of 84x84 in a tenth of them, one
+process each, with its peak memory.  `predict` on `--pictures` of 500x375 and of 84x84, by a model in this process, and
+as a command.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ Rows = list[dict[str, Any]]
 
 def main() -> None:
     options = arguments()
+    half, tenth = options.many // 2, options.classes // 10
     rows: Rows = []
     with tempfile.TemporaryDirectory() as made:
         work = Path(made)
@@ -46,8 +48,8 @@ def main() -> None:
         again = [handful("fit", few, "--out", work / f"m{i}", cache=warm) for i in range(options.repeats)]
         rows.append(row("fit 5 x 5", "s", [seconds for seconds, _ in again], peak=max(peak for _, peak in again)))
         for name, classes, shots, size in (
-            (f"fit 100 x {options.many // 200}", 100, options.many // 200, PHOTO),
-            (f"fit {options.many} pictures of 84x84", 10, options.many // 10, SMALL),
+            (f"fit {options.classes} x {half // options.classes}", options.classes, half // options.classes, PHOTO),
+            (f"fit {options.many} pictures of 84x84", tenth, options.many // tenth, SMALL),
         ):
             seconds, peak = handful("fit", folder(work / name, classes, shots, size), "--out", work / "m", cache=warm)
             rows.append(row(name, "s", [seconds], peak=peak))
@@ -65,7 +67,8 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=1000, help="to predict")
-    parser.add_argument("--many", type=int, default=10_000, help="to fit, for the memory; half as many in 100 classes")
+    parser.add_argument("--many", type=int, default=10_000, help="to fit, for the memory; half as many in --classes")
+    parser.add_argument("--classes", type=int, default=100, help="at least 10")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
     return parser.parse_args()

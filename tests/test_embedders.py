@@ -53,6 +53,8 @@ def test_onnxruntime_computes_what_torch_does(maker: Any, options: dict[str, Any
         expected = torch_output(backbone, images, output)
         torch.testing.assert_close(embed(images), expected, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(embed(images / 255), expected, rtol=1e-4, atol=1e-4)
+        other = images.contiguous(memory_format=torch.channels_last)
+        assert torch.equal(embed(other), embed(images))
 
 
 @needs_onnx

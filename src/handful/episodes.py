@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from handful.data.augment import AUGMENTATIONS, Augment, check_augment
+from handful.data.dataset import Data
 from handful.data.functions import PARAMETERS, FunctionSplit
 from handful.data.store import CPU, ClassSplit
 from handful.errors import HandfulError
@@ -63,6 +64,10 @@ class Sampler(Protocol):
 
 class Examples(Protocol):
     """Draws inputs of one split for ordinary training, each with its answer."""
+
+    @property
+    def judged_by(self) -> Data:
+        """The data whose validation tasks judge what these inputs teach."""
 
     def images(self, start: int, stop: int, device: torch.device = CPU) -> Images:
         """Inputs number start to stop of an endless sequence, as tensors on a device."""
@@ -159,6 +164,11 @@ class ImageSampler:
 
     def __post_init__(self) -> None:
         check_augment(self.augment)
+
+    @property
+    def judged_by(self) -> Data:
+        """The data that they are of."""
+        return self.split.data
 
     def images(self, start: int, stop: int, device: torch.device = CPU) -> Images:
         """Images number start to stop of the endless sequence of passes, gathered and varied on a device."""

@@ -67,8 +67,8 @@ def write(
         program.save(file, external_data=False)
 
 
-def session(file: Path) -> Any:
-    """An onnxruntime session on as many threads as torch has.
+def session(file: Path, threads: int | None = None) -> Any:
+    """An onnxruntime session, each run of which takes so many threads; as many as torch has if not said.
 
     They sleep while there is nothing to do: spinning, they keep the cores from those that decode the next pictures, and
     one picture takes twice as long.
@@ -77,7 +77,7 @@ def session(file: Path) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])

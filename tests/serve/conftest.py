@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ SIDE = 28
 SERVING = """
 import os, threading
 from handful.cli import main
+{first}
 end = threading.Timer(900, os._exit, [1])
 end.daemon = True
 end.start()
@@ -86,9 +87,11 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def started(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """`handful serve` as a process of its own, on a free port of this machine."""
-    command = [sys.executable, "-c", SERVING, "serve", str(folder), "--port", "0"]
+def started(
+    folder: Path, environment: Mapping[str, str] | None = None, first: str = "", options: Sequence[str] = ()
+) -> Iterator[Server]:
+    """`handful serve` as a process of its own, on a free port of this machine; first: what it is to run before."""
+    command = [sys.executable, "-c", SERVING.format(first=first), "serve", str(folder), "--port", "0", *options]
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

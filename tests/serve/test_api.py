@@ -128,8 +128,22 @@ def refused(told: Any, status: int, sentence: str) -> None:
 
 
 def test_one_bad_picture_among_good_ones_is_named(client: Client) -> None:
-    told = client().post("/predict", files=sent(("a.png", png()), ("b.png", b"text"), ("c.png", png())))
-    refused(told, 415, "b.png is no readable picture")
+    serving = client(pixels=16 * 16)
+    told = serving.post(
+        "/predict", files=sent(("a.png", png()), ("up/b.png", b"text"), ("c.png", png()), ("d.png", png(40)))
+    )
+    assert told.status_code == 200, told.text
+    first, second, third, fourth = told.json()
+    assert [answer["input"] for answer in (first, second, third, fourth)] == ["a.png", "b.png", "c.png", "d.png"]
+    assert first["label"] == third["label"]
+    assert list(second) == list(fourth) == ["input", "error"]
+    assert second["error"].startswith("b.png is no readable picture")
+    assert fourth["error"].startswith("d.png has 40x16 pixels")
+    assert serving.get("/health").json()["requests"] == 1
+
+
+def test_if_no_picture_can_be_named_the_request_is_refused_for_the_first(client: Client) -> None:
+    refused(client().post("/predict", files=sent(("a.png", b"text"), ("b.png", b""))), 415, "a.png is no readable")
 
 
 def test_a_body_without_pictures(client: Client) -> None:
@@ -139,7 +153,26 @@ def test_a_body_without_pictures(client: Client) -> None:
     refused(serving.post("/predict", data={"pictures": "/etc/passwd"}), 422, "multipart/form-data")
     broken = {"Content-Type": "multipart/form-data; boundary=x"}
     assert serving.post("/predict", content=b"--y\r\nnonsense", headers=broken).status_code in (400, 422)
-    refused(serving.get("/predict"), 405, "by POST")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "sentence"),
+    [
+        ("GET", "/predict", 405, "/predict is asked by POST, not by GET"),
+        ("POST", "/health", 405, "/health is asked by GET, not by POST"),
+        ("DELETE", "/models/served.zip", 405, "/models/served.zip is asked by GET, not by DELETE"),
+        ("POST", "/openapi.json", 405, "/openapi.json is asked by GET"),
+        ("POST", "/", 405, "/ cannot be asked by POST"),
+        ("GET", "/nix", 404, "There is nothing at /nix; there are /predict, /health,"),
+        ("POST", "/nix/nought", 404, "There is nothing at /nix/nought;"),
+        ("GET", "/docs", 404, "There is nothing at /docs;"),
+        ("GET", "/models/served.tar", 404, "There is nothing at /models/served.tar;"),
+    ],
+)
+def test_what_there_is_not_is_said_in_a_sentence(
+    client: Client, method: str, path: str, status: int, sentence: str
+) -> None:
+    refused(client().request(method, path), status, sentence)
 
 
 def test_the_limit_of_pixels_is_an_option(client: Client) -> None:
@@ -221,7 +254,7 @@ def test_naming_waits_for_nothing_else(client: Client, monkeypatch: pytest.Monke
         begun.set()
         return b"packed" if go.wait(60) else b"late"
 
-    monkeypatch.setattr(endpoints, "packed", slow)
+    monkeypatch.setattr(teaching, "packed", slow)
     serving = client(seconds=30)
     with ThreadPoolExecutor(1) as beside:
         packing = beside.submit(serving.get, "/models/served.zip")
@@ -297,7 +330,9 @@ def test_openapi_says_what_is_taken_and_given(client: Client) -> None:
     predict = told["paths"]["/predict"]["post"]
     assert "multipart/form-data" in predict["requestBody"]["content"]
     answer = predict["responses"]["200"]["content"]["application/json"]["schema"]
-    assert answer["items"]["$ref"].endswith("/Answer")
+    assert [kind["$ref"].rsplit("/")[-1] for kind in answer["items"]["anyOf"]] == ["Answer", "Unread"]
+    assert "A picture that cannot be named is answered with its `error`" in predict["description"]
+    assert set(told["components"]["schemas"]["Unread"]["properties"]) == {"input", "error"}
     assert set(told["components"]["schemas"]["Answer"]["properties"]) == {
         "input",
         "label",
@@ -307,4 +342,3 @@ def test_openapi_says_what_is_taken_and_given(client: Client) -> None:
     assert set(predict["responses"]) == {"200", "400", "404", "405", "413", "415", "422", "500", "503"}
     assert predict["responses"]["413"]["content"]["application/json"]["schema"]["$ref"].endswith("/Failure")
     assert {"/health", "/models/{key}.zip", "/models/{key}.onnx"} <= set(told["paths"])
-    assert serving.get("/docs").status_code == 404  # its scripts would come from another host

@@ -99,8 +99,9 @@ def test_draw_two_symbols_and_see_one_recognised(page: Page) -> None:
     draw(page, sheet.locator("canvas"), CROSS, 0.0, 0.2, 0.7)
     expect(page.get_by_test_id("label-output-value")).to_have_text("cross")
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download the model").click()
+        page.get_by_role("button", name="Download the model").click()
     assert download.value.suggested_filename == "model.zip"
+    expect(page.get_by_text(re.compile(r"^model\.zip: \d"))).to_be_visible()
 
 
 def test_upload_pictures_fit_and_see_the_name(page: Page, pictures: Path) -> None:
@@ -127,6 +128,29 @@ def test_what_is_drawn_and_what_is_dropped_are_not_mixed(page: Page, pictures: P
     page.get_by_text("Draw", exact=True).click()
     page.locator(".sheet.large").get_by_text("clear").click()
     expect(name).not_to_be_visible()
+
+
+def test_a_file_that_takes_long_is_made_while_the_page_stays(page: Page) -> None:
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed: handful[onnx]")
+    with page.expect_download(timeout=3 * WAIT) as download:
+        page.get_by_role("button", name="As an ONNX file").click()
+        expect(page.get_by_text("model.onnx is being written")).to_be_visible()
+    assert download.value.suggested_filename == "model.onnx"
+    expect(page.get_by_text(re.compile(r"^model\.onnx: \d"))).to_be_visible()
+
+
+def test_a_broken_picture_is_said_to_be_one(page: Page, tmp_path: Path) -> None:
+    page.get_by_text("Drop pictures").click()
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    page.locator("[data-testid=image] input[type=file]").set_input_files(tmp_path / "broken.png")
+    expect(page.get_by_text("broken.png is no readable picture (of no known format")).to_be_visible()
+
+
+def test_what_a_screen_reader_reads_out(page: Page) -> None:
+    page.get_by_role("tab", name="Teach").click()
+    expect(page.get_by_role("textbox", name="name of class 1", exact=True)).to_be_visible()
+    expect(page.get_by_role("img", name="a sheet to draw on").first).to_be_visible()
+    expect(page.get_by_text("Textbox")).to_have_count(0)
 
 
 def test_what_is_wrong_is_said_on_the_page(page: Page) -> None:

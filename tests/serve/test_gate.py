@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +86,33 @@ def test_an_upload_that_trickles_in_is_given_up(tmp_path: Path) -> None:
         return told
 
     assert asyncio.run(ask())[0]["status"] == 503
+
+
+def test_who_reads_too_slowly_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is time for an answer by its length."""
+    monkeypatch.setattr(gate, "SLOWEST", 100)
+
+    async def ask(length: int) -> list[Any]:
+        told: list[Any] = []
+
+        async def send(message: Any) -> None:
+            told.append(message["type"])
+            await asyncio.sleep(0.2 if message["type"] == "http.response.body" else 0)
+
+        answer = PlainTextResponse("." * length)
+        scope = {"type": "http", "path": "/models/x.zip", "method": "GET", "headers": []}
+        watched = Gate(answer, replace(Limits(), seconds=0.1), tmp_path)
+        await watched(scope, nothing, send)
+        assert watched.inside == 0
+        return [*told, "read"] if time.monotonic() - started > 0.2 else told
+
+    async def nothing() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    started = time.monotonic()
+    assert asyncio.run(ask(1)) == ["http.response.start", "http.response.body"]
+    started = time.monotonic()
+    assert asyncio.run(ask(100)) == ["http.response.start", "http.response.body", "read"]
 
 
 def test_a_length_that_is_no_number(tmp_path: Path) -> None:

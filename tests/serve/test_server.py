@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,36 @@ def test_what_lies_on_the_page_for_too_long_is_deleted(tmp_path: Path, monkeypat
     assert new.exists()
 
 
+def test_a_server_deletes_what_lies_for_too_long(shapes_folder: Path, tmp_path: Path) -> None:
+    first = "from handful.serve import server\nserver.EVERY = 0.05"
+    with started(shapes_folder, {"TMPDIR": str(tmp_path)}, first) as running:
+        sent = {"files": ("a.png", b"a picture")}
+        (path,) = httpx.post(f"{running.address}/gradio_api/upload", files=sent, timeout=120).json()
+        os.utime(path, (0, 0))
+        until = time.monotonic() + 60
+        while Path(path).exists():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
+def test_who_reads_too_slowly_is_cut_off(shapes_folder: Path) -> None:
+    """And gives its place among those that are answered to another."""
+    first = (
+        "from handful.serve import gate, teaching\ngate.SLOWEST = 2**40\nteaching.packed = lambda model: bytes(2**26)"
+    )
+    with started(shapes_folder, first=first, options=("--max-seconds", "1", "--max-waiting", "1")) as running:
+        with httpx.stream("GET", f"{running.address}/models/served.zip", timeout=120) as slow:
+            assert slow.headers["content-length"] == str(2**26)
+            busy = httpx.get(f"{running.address}/models/served.zip", timeout=120)
+            assert busy.status_code == 503, busy.status_code
+            time.sleep(2)
+            with httpx.stream("GET", f"{running.address}/models/other.zip", timeout=120) as free:
+                assert free.status_code == 404
+            with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message body"):
+                slow.read()
+        assert "Traceback" not in running.stop()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_cleanly(shapes_folder: Path, number: int, tmp_path: Path) -> None:
     """While a client holds on to it; what was sent is deleted."""
@@ -118,11 +149,30 @@ def test_a_run_is_served_to_be_taught(handful: Command, recipe_file: Path, tmp_p
 
 
 def test_a_port_that_is_taken() -> None:
-    with listen(LOOPBACK, 0) as first, pytest.raises(HandfulError, match="name another by --port, or 0"):
-        listen(LOOPBACK, first.getsockname()[1])
+    with listen(LOOPBACK, 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(HandfulError, match=rf"^Port {port} of 127.0.0.1 is in use; name another by --port, or 0"):
+            listen(LOOPBACK, port)
     with listen(LOOPBACK, 0) as free:
         assert free.getsockname()[0] == LOOPBACK
         assert free.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+
+
+def test_a_host_that_is_not_of_this_machine() -> None:
+    with pytest.raises(HandfulError, match=r"listen on port 0 of 192.0.2.1 \(.*an address of this machine by --host"):
+        listen("192.0.2.1", 0)
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_opened(handful: Command, tmp_path: Path) -> None:
+    with listen(LOOPBACK, 0) as first:
+        refused(handful("serve", tmp_path / "nothing", "--port", first.getsockname()[1]), "is in use")
+
+
+def test_the_body_of_an_answer_does_not_wait_for_its_head() -> None:
+    with listen(LOOPBACK, 0) as listening, socket.create_connection(listening.getsockname()):
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_options_reach_the_server(handful: Command, shapes_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,16 @@ import base64
 import os
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 import handful as hf
+from handful.data.pictures import WHOLE, Picture, View
 from handful.embedders import Embed
 from handful.errors import HandfulError
 from handful.methods import Metric
@@ -30,13 +34,44 @@ def test_the_nearest_pictures_are_those_of_the_class(pictures: Path) -> None:
     (query,) = of_files([pictures / "class08" / "5.png"])
     answer = ask(taught, query)
     assert answer.prediction.label == "class08"
-    assert [caption.split()[0] for _, caption in answer.nearest[:2]] == ["class08"] * 2
+    assert [caption.split(": ")[0] for _, caption in answer.nearest[:2]] == ["class08"] * 2
     assert len(answer.nearest) == teaching.NEAREST
-    cosines = [float(caption.split()[1]) for _, caption in answer.nearest]
-    assert cosines == sorted(cosines, reverse=True)
+    alike = [float(caption.split(": ")[1]) for _, caption in answer.nearest]
+    assert alike == sorted(alike, reverse=True)
+    assert alike[0] == pytest.approx(answer.prediction.likeness, abs=6e-4)
     assert answer.curve == {}
     same = of_files([pictures / "class08" / "1.png"])[0]
-    assert ask(taught, same).nearest[0][1] == "class08 1.00"
+    assert ask(taught, same).nearest[0][1] == "class08: 1.000"
+
+
+def test_a_likeness_is_to_the_view_of_a_picture_that_is_most_like_it(pictures: Path) -> None:
+    """On the page the same number as in the answer, and one picture is shown once."""
+    taught = teach(support_of(pictures, 1), replace(starting(hf.methods.ProtoNet), views=(WHOLE, View(mirrored=True))))
+    mirrored = ImageOps.mirror(Image.open(pictures / "class08" / "0.png"))
+    answer = ask(taught, Picture("a", "", "", lambda: mirrored))
+    assert answer.nearest[0][1] == "class08: 1.000"
+    assert answer.prediction.likeness == pytest.approx(1, abs=1e-4)
+    assert len(answer.nearest) == len(CLASSES)
+
+
+def test_a_picture_is_decoded_once(pictures: Path) -> None:
+    """For what it teaches and for its small copy."""
+    asked: list[str] = []
+
+    def read(picture: Picture) -> Any:
+        asked.append(picture.name)
+        return picture.content()
+
+    given = {
+        name: [one._replace(content=partial(read, one)) for one in of] for name, of in support_of(pictures).items()
+    }
+    taught = teach(given, starting(hf.methods.ProtoNet))
+    assert len(asked) == sum(map(len, given.values()))
+    assert taught.support is not None
+    for small, path in zip(
+        taught.support.thumbnails, (pictures / name / f"{i}.png" for name in CLASSES for i in (0, 1))
+    ):
+        assert small.tobytes() == Image.open(path).convert("RGB").tobytes()
 
 
 def test_all_who_teach_share_a_backbone(pictures: Path) -> None:

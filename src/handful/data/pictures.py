@@ -127,16 +127,23 @@ def decode_views(
     seen = np.empty((len(views), channels, height, width), np.uint8)
     try:
         with opened(picture.content()) as image:
-            # A much larger JPEG is decoded at a half to an eighth of its size, well above what is asked.
-            image.draft("RGB", (math.ceil(2 * max(size) / min(view.share for view in views)),) * 2)
-            upright = plain(image).convert("L" if channels == 1 else "RGB")
+            whole = upright(image, size, views).convert("L" if channels == 1 else "RGB")
             for place, view in zip(seen, views):
-                fitted = upright.resize(size, Image.Resampling.BICUBIC, box_of(view, upright.size, size))
+                fitted = whole.resize(size, Image.Resampling.BICUBIC, box_of(view, whole.size, size))
                 pixels = np.asarray(ImageOps.mirror(fitted) if view.mirrored else fitted)
                 place[:] = pixels.reshape(height, width, channels).transpose(2, 0, 1)
     except Exception as error:  # Pillow's decoders and zipfile raise nearly anything for damaged bytes
         raise unreadable(picture, error, mend) from error
     return seen
+
+
+def upright(image: Image.Image, size: tuple[int, int], views: Sequence[View]) -> Image.Image:
+    """An opened picture as `plain` gives it, decoded for views of this size (width, height).
+
+    A much larger JPEG is decoded at a half to an eighth of its size, well above what is asked.
+    """
+    image.draft("RGB", (math.ceil(2 * max(size) / min(view.share for view in views)),) * 2)
+    return plain(image)
 
 
 def box_of(view: View, found: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, float, float, float]:

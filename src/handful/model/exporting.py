@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import ImageFont
 from torch import Tensor, nn
 
@@ -89,7 +90,7 @@ class Graph(nn.Module):
             return (self.probabilities(self.network(images)),)
         features = embed(self.network.backbone, images, self.network.maps)
         logits = self.network.head.judge(features[None], self.learned)[0]
-        return self.probabilities(logits), likeness(pooled(features), pooled(self.network.support))
+        return self.probabilities(logits), likeness(pooled(features), F.normalize(pooled(self.network.support), dim=-1))
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """[n, N] -> [n, N]."""

@@ -76,8 +76,8 @@ def wilson(right: int, count: int) -> tuple[float, float]:
 
 
 def likeness(features: Tensor, support: Tensor) -> Tensor:
-    """The largest cosine of features [n, d] to any of the support's [S, d], as a share from 0 to 1: [n]."""
-    cosines = F.normalize(features, dim=-1) @ F.normalize(support, dim=-1).mT
+    """The largest cosine of features [n, d] to any of the support's, of unit length [S, d], as a share of 1: [n]."""
+    cosines = F.normalize(features, dim=-1) @ support.mT
     return (1 + cosines.max(-1).values.clamp(-1, 1)) / 2
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor, nn
@@ -113,7 +114,7 @@ class Model:
             if isinstance(self.network, Fitted):
                 features = self.embed(images)
                 logits = self.network.head.judge(features[None], self.learned)[0]
-                alike = likeness(pooled(features), pooled(self.network.support))
+                alike = likeness(pooled(features), self.directions)
             else:
                 logits, alike = self.network(images.float().div(255)), None
         return (logits.double() * self.card.temperature).softmax(-1).float(), alike
@@ -123,6 +124,12 @@ class Model:
         """Images -> features, for a network that judges by them."""
         assert isinstance(self.network, Fitted)
         return embedding(self.network.backbone, self.network.maps)
+
+    @cached_property
+    def directions(self) -> Tensor:
+        """The support's features at unit length, [S, d]: normalised once, since there may be many."""
+        assert isinstance(self.network, Fitted)
+        return F.normalize(pooled(self.network.support), dim=-1)
 
     @cached_property
     def learned(self) -> Any:
@@ -179,8 +186,8 @@ class Model:
         return cls(network.eval().requires_grad_(False), card)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: without the embedder, which is made anew."""
-        return {key: value for key, value in vars(self).items() if key != "embed"}
+        """For copies and pickles: without what is made anew."""
+        return {key: value for key, value in vars(self).items() if key in ("network", "card")}
 
 
 def read_card(folder: Path) -> tuple[Card, str]:

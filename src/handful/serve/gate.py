@@ -24,8 +24,10 @@ from handful.serve.limits import Limits, Refused
 from handful.serve.uploads import lying
 
 PAGE = "/gradio_api/"
-UPLOAD, CALL = PAGE + "upload", PAGE + "queue/join"
-BOUNDED = ("/predict", "/models/", UPLOAD, CALL)  # in number and in time; the page's streams last as long as it is open
+UPLOAD, CALL, FILE = PAGE + "upload", PAGE + "queue/join", PAGE + "file="
+BOUNDED = ("/predict", "/models/", UPLOAD, CALL, FILE)  # in number and in time; streams last as long as a page is open
+METHODS = {"/predict": "POST", "/health": "GET", "/openapi.json": "GET"}
+SLOWEST = 2**16  # bytes a second, at which an answer has to be read
 OPEN = ("queue/join", "queue/data", "upload", "heartbeat/", "startup-events", "app_id", "file=")
 JSON_BYTES = 4 * 2**20  # of a request that is no upload: drawings are small
 ADDRESS = re.compile(rf"(?:https?:/)?/(?:.*?/)?{PAGE[1:]}file=(.*)", re.DOTALL)  # of a file that was sent
@@ -72,7 +74,9 @@ class Gate:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                late.reschedule(None)  # a slow reader may take its time
+                if counts:  # who reads slowly has more time, and not for ever
+                    length = int(dict(message["headers"]).get(b"content-length", 0))
+                    late.reschedule(asyncio.get_running_loop().time() + self.limits.seconds + length / SLOWEST)
                 message["headers"] = [*message["headers"], *HEADERS]
             await send(message)
 
@@ -86,6 +90,8 @@ class Gate:
                     body = await self._without_paths(body)
                 await self.app(scope, body, answer)
         except (Refused, TooLong, TimeoutError) as error:
+            if started and late.expired():
+                return  # the connection is closed
             if started:
                 raise
             await refusal(self._said(error))(scope, receive, send)
@@ -98,8 +104,9 @@ class Gate:
             raise Refused(400, f"This server is asked by the names {', '.join(self.hosts)} alone; use one.")
         if path.startswith(BOUNDED) and self.inside > self.limits.waiting:
             raise Refused(503, f"{self.limits.waiting} requests are waiting already; try again in a moment.")
-        if path == "/predict" and scope["method"] != "POST":
-            raise Refused(405, "Send pictures to /predict by POST, as multipart/form-data.")
+        method = "GET" if path.startswith("/models/") else METHODS.get(path, scope["method"])
+        if scope["method"] != method:
+            raise Refused(405, f"{path} is asked by {method}, not by {scope['method']}; /openapi.json says how.")
         upload = path in ("/predict", UPLOAD)
         if path.startswith(PAGE):
             way = path.removeprefix(PAGE)

@@ -14,10 +14,12 @@ from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 
 from handful import wording
 from handful.errors import HandfulError
 from handful.onnx import absent
+from handful.serve.api import failed
 from handful.serve.figure import probabilities
 from handful.serve.limits import Limits
 from handful.serve.server import Served
@@ -31,7 +33,12 @@ DRAW, DROP = "Draw", "Drop pictures"
 HERE = Path(__file__).parent
 BUTTONS = '<button class="wipe" type="button">clear</button>'
 ANOTHER = '<button class="another" type="button">one more</button>'
-SHEET = '<canvas width="420" height="420"></canvas><div class="strip"></div><div class="tools">{}</div>'
+SHEET = (
+    '<canvas width="420" height="420" role="img" aria-label="a sheet to draw on"></canvas><div class="strip"></div>'
+    '<div class="tools">{}</div>'
+)
+WRITING = '() => "model.{} is being written; it comes by itself."'
+SAVE = '(href) => { if (href) Object.assign(document.createElement("a"), { href, download: "" }).click(); }'
 
 DOWNLOADS = {"Download the model": "zip"} | ({} if absent() else {"As an ONNX file": "onnx"})
 TEACH = "Give each class a name and one example or more, fit, and go on to Try. Cards that stay empty are left out."
@@ -52,7 +59,7 @@ def mount(app: FastAPI, served: Served, shelf: Shelf, worker: Worker, limits: Li
         font=["system-ui", "sans-serif"],  # nothing is fetched
         font_mono=["ui-monospace", "monospace"],
     )
-    return gr.mount_gradio_app(
+    gr.mount_gradio_app(
         app,
         page(served, shelf, worker, limits),
         path="/",
@@ -67,6 +74,9 @@ def mount(app: FastAPI, served: Served, shelf: Shelf, worker: Worker, limits: Li
         theme=theme,
         css_paths=[HERE / "page.css"],
     )
+    mounted: Any = app.routes[-1]
+    mounted.app.add_exception_handler(HTTPException, failed)
+    return app
 
 
 def page(served: Served, shelf: Shelf, worker: Worker, limits: Limits) -> gr.Blocks:
@@ -83,25 +93,44 @@ def page(served: Served, shelf: Shelf, worker: Worker, limits: Limits) -> gr.Blo
             key,
             str(card),
             asked(card.classes),
-            *(gr.update(link=link(key, kind), visible=True) for kind in DOWNLOADS.values()),
+            "",
+            *(gr.update(visible=True) for _ in DOWNLOADS),
         )
 
-    async def answer(key: str | None, way: str, drawing: list[str] | None, path: str | None) -> tuple[Any, ...]:
-        paths = [path] if path and way == DROP else []
+    async def answer(
+        key: str | None, way: str, drawing: list[str] | None, dropped: dict[str, Any] | None
+    ) -> tuple[Any, ...]:
+        paths = [dropped["path"]] if dropped and dropped["path"] and way == DROP else []
         given = await asyncio.to_thread(dropped_and_drawn, paths, drawing if way == DRAW else [], limits)
         if not given:
             return None, "", *shown(None)
         if key is None and served.model is None:
             raise HandfulError("Nothing was taught yet; give examples in Teach, and fit.")
-        found = await within(limits.seconds, worker.run(ask, shelf.get(key or SERVED), given[0].picture))
-        best = dict(list(found.prediction.probabilities.items())[:NAMED])
-        return best, remark(found), *await worker.run(shown, found)
+        taught = shelf.get(key or SERVED)
+        found = await within(limits.seconds, worker.run(ask, taught, given[0].picture))
+        return headline(found), remark(found, taught.model.card.threshold), *await worker.run(shown, found)
+
+    def filed(kind: str) -> Callable[[str | None], Awaitable[tuple[str, str | None]]]:
+        async def file(key: str | None) -> tuple[str, str | None]:
+            key = key or SERVED
+            try:
+                content = await within(limits.seconds, worker.run(shelf.file, key, kind), "press again in a minute")
+            except HandfulError as error:  # said where the file is waited for
+                return str(error), None
+            return f"model.{kind}: {len(content) / 2**20:.1f} MB", f"models/{key}.{kind}"
+
+        return file
 
     with gr.Blocks(title=f"Handful: {served.name}", analytics_enabled=False) as blocks:
         key = gr.State()
         gr.Markdown(f"# Handful · {served.name}")
         way = gr.Radio(
-            [DRAW, DROP], value=DRAW if served.drawn else DROP, show_label=False, container=False, visible=served.drawn
+            [DRAW, DROP],
+            value=DRAW if served.drawn else DROP,
+            label="how pictures are given",
+            show_label=False,
+            container=False,
+            visible=served.drawn,
         )
         sheets: list[gr.HTML] = []
         boxes: list[gr.Gallery | gr.Image] = []
@@ -117,11 +146,16 @@ def page(served: Served, shelf: Shelf, worker: Worker, limits: Limits) -> gr.Blo
                         for number in range(CARDS):
                             with gr.Column(visible=number < SHOWN, min_width=150, elem_classes="card") as column:
                                 name = gr.Textbox(
-                                    f"class {number + 1}", show_label=False, container=False, max_length=80
+                                    placeholder=f"class {number + 1}",
+                                    label=f"name of class {number + 1}",
+                                    show_label=False,
+                                    container=False,
+                                    max_length=80,
                                 )
                                 sheet = drawing_sheet(served.drawn, BUTTONS + ANOTHER)
                                 box = gr.Gallery(
                                     type="filepath",
+                                    label=f"pictures of class {number + 1}",
                                     show_label=False,
                                     columns=2,
                                     height=200,
@@ -157,15 +191,13 @@ def page(served: Served, shelf: Shelf, worker: Worker, limits: Limits) -> gr.Blo
                     sheets.append(query_sheet)
                     boxes.append(query_box)
                     with gr.Row():
-                        links = [
-                            gr.Button(label, size="sm", link=link(SERVED, kind), visible=served.model is not None)
-                            for label, kind in DOWNLOADS.items()
-                        ]
+                        buttons = [gr.Button(name, size="sm", visible=served.model is not None) for name in DOWNLOADS]
+                    made, address = gr.Markdown(), gr.Textbox(visible=False)
                 with gr.Column():
                     label = gr.Label(label="answer", num_top_classes=NAMED)
                     note = gr.Markdown()
                     nearest = gr.Gallery(
-                        label="taught pictures most like it, by the cosine of their features",
+                        label="taught pictures most like it, with their likeness (from 0 to 1)",
                         columns=NAMED,
                         height=150,
                         object_fit="contain",
@@ -174,7 +206,7 @@ def page(served: Served, shelf: Shelf, worker: Worker, limits: Limits) -> gr.Blo
                         buttons=[],
                         visible=False,
                     )
-                    steps = gr.Plot(show_label=False, visible=False)
+                    steps = gr.Plot(label="its answer while it adapts", show_label=False, visible=False)
         count = gr.State(SHOWN)
         private: Any = {"api_visibility": "private"}
         if served.start is not None:
@@ -184,7 +216,11 @@ def page(served: Served, shelf: Shelf, worker: Worker, limits: Limits) -> gr.Blo
                 [count, *columns],
                 **private,
             )
-            learn.click(spoken(fit), [key, *cards], [key, summary, subject, *links], **private)
+            learn.click(spoken(fit), [key, *cards], [key, summary, subject, made, *buttons], **private)
+        for button, kind in zip(buttons, DOWNLOADS.values()):
+            writing = button.click(None, None, made, js=WRITING.format(kind), **private)
+            written = writing.then(filed(kind), key, [made, address], show_progress="hidden", **private)
+            written.then(None, address, js=SAVE, **private)
         way.change(
             lambda chosen: [gr.update(visible=chosen == mode) for mode in (DRAW, DROP) for _ in sheets],
             way,
@@ -193,7 +229,14 @@ def page(served: Served, shelf: Shelf, worker: Worker, limits: Limits) -> gr.Blo
         )
         outputs = [label, note, nearest, steps]
         for event in (query_sheet.drawn, query_box.change):
-            event(spoken(answer), [key, way, query_sheet, query_box], outputs, trigger_mode="always_last", **private)
+            event(
+                spoken(answer),
+                [key, way, query_sheet, query_box],
+                outputs,
+                trigger_mode="always_last",
+                preprocess=False,  # Gradio would open the picture, and say of a broken one that there was an error
+                **private,
+            )
     blocks.state_session_capacity = limits.waiting
     blocks.queue(max_size=limits.waiting, default_concurrency_limit=8, api_open=False)
     return blocks
@@ -217,11 +260,23 @@ def asked(classes: list[str]) -> str:
     return f"Give a picture, to be named as one of {wording.count(len(classes), 'class')}."
 
 
-def remark(answer: Answer) -> str:
+def headline(answer: Answer) -> str | dict[str, float]:
+    """The best classes, for bars; of a picture that is none of them that alone, and no class above it."""
+    found = answer.prediction
+    if found.label not in found.probabilities:
+        return found.label
+    return dict(list(found.probabilities.items())[:NAMED])
+
+
+def remark(answer: Answer, threshold: float | None) -> str:
     """What the bars cannot say."""
     found = answer.prediction
     if found.label not in found.probabilities:
-        return f"**{found.label}**: its likeness to the pictures taught is {found.likeness:.3f}, too low."
+        nearest = next(iter(found.probabilities))
+        return (
+            f"Its likeness to the pictures taught is {found.likeness:.3f}, and {threshold:.3f} is the least for one of "
+            f"their classes, of which {nearest} is the nearest."
+        )
     if not answer.nearest:
         return "The pictures that this model was taught are not stored with it, so none can be shown beside the answer."
     return ""
@@ -234,17 +289,12 @@ def shown(answer: Answer | None) -> tuple[Any, Any]:
     return gr.update(value=near, visible=bool(near)), gr.update(value=drawn, visible=bool(curve))
 
 
-def link(key: str, kind: str) -> str:
-    """Where a model can be had."""
-    return f"models/{key}.{kind}"
-
-
-async def within(seconds: float, work: Awaitable[Made]) -> Made:
+async def within(seconds: float, work: Awaitable[Made], way_out: str = "try it with fewer pictures") -> Made:
     """What comes of work, if it comes in time."""
     try:
         return await asyncio.wait_for(work, seconds)
     except TimeoutError as error:
-        raise HandfulError(f"This took more than {seconds:g} s; try it with fewer pictures.") from error
+        raise HandfulError(f"This took more than {seconds:g} s; {way_out}.") from error
 
 
 def spoken(function: Callable[P, Awaitable[Made]]) -> Callable[P, Coroutine[Any, Any, Made]]:

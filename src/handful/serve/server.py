@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -105,19 +106,19 @@ def serve(folder: Path, host: str, port: int, limits: Limits, data: str | None =
         raise HandfulError(
             f"To serve a page, {' and '.join(missing)} must be installed: pip install 'handful[web]' brings it."
         )
-    served = open_served(folder, data)
-    listening = listen(host, port)
-    for number in (signal.SIGINT, signal.SIGTERM):  # either as Ctrl-C, so that what is temporary is deleted
-        signal.signal(number, signal.default_int_handler)
-    with TemporaryDirectory(prefix="handful-") as uploads, listening:
+    with listen(host, port) as listening:  # a port that is taken is told before a model is opened
+        served = open_served(folder, data)
+        for number in (signal.SIGINT, signal.SIGTERM):  # either as Ctrl-C, so that what is temporary is deleted
+            signal.signal(number, signal.default_int_handler)
         classes = wording.count(len(served.model.card.classes), "class") if served.model else "a run, to be taught"
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listening.getsockname()[1]}"
-        print(f"{served.name} ({classes}) is served at {address} until Ctrl-C.", flush=True)
-        try:
-            asyncio.run(answering(served, limits, Path(uploads), listening, names_of(host)))
-        except KeyboardInterrupt:  # uvicorn raises it again once it has stopped
-            print("stopped")
+        with TemporaryDirectory(prefix="handful-") as uploads:
+            print(f"{served.name} ({classes}) is served at {address} until Ctrl-C.", flush=True)
+            try:
+                asyncio.run(answering(served, limits, Path(uploads), listening, names_of(host)))
+            except KeyboardInterrupt:  # uvicorn raises it again once it has stopped
+                print("stopped")
 
 
 async def answering(
@@ -158,9 +159,17 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that listens; of port 0, a free one."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=QUEUE)
+        listening = socket.create_server((host, port), family=family, backlog=QUEUE)
     except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise HandfulError(
+                f"Port {port} of {host} is in use; name another by --port, or 0 for a free one."
+            ) from error
         raise HandfulError(
             f"It is not possible to listen on port {port} of {host} ({error.strerror or error}); name another by "
-            "--port, or 0 for a free one."
+            "--port, or an address of this machine by --host."
         ) from error
+    # Head and body of an answer are sent apart.  Else the body waits for the client to confirm the head, which it puts
+    # off for 40 ms.  Connections inherit this; asyncio sets it only where the socket names its protocol.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening

@@ -9,8 +9,8 @@ import time
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from handful.data.pictures import Picture, Pixels, opened, plain
+from handful.data.pictures import Picture, opened, upright
 from handful.embedders import Embed
 from handful.episodes import Episode
 from handful.errors import HandfulError
@@ -37,13 +37,14 @@ from handful.serve.worker import answers_to
 THUMBNAIL = 128  # pixels of a side
 NEAREST = 5
 KEPT = 50  # models taught on the page that are kept, the latest ones
+PACKED = 4  # models that are kept as the files that were asked for
 SERVED = "served"
 
 
 class Supported(NamedTuple):
     """The pictures that a model was taught: small copies to show, and their features.
 
-    labels [n]; directions: features of unit length, [n, d]; images: as an adapted network takes them,
+    labels [n]; directions: features of unit length of each view, [n, V, d]; images: as an adapted network takes them,
     uint8 [n, C, H, W], and None of a network that judges by features.
     """
 
@@ -65,7 +66,8 @@ class Taught:
 class Answer(NamedTuple):
     """To one picture: its prediction, the support pictures that are most like it, and how adapting changes it.
 
-    nearest: small copies and captions, best first; curve: class -> its probability after 0, 1, ..., S inner steps.
+    nearest: small copies and captions, class and likeness, best first; curve: class -> its probability after 0, 1, ...,
+    S inner steps.
     """
 
     prediction: Prediction
@@ -81,30 +83,32 @@ def teach(
     until: the time of `time.monotonic` after which no further picture is decoded, since nobody waits for it.  Raises
     HandfulError: a picture that cannot be decoded; a number of classes that the start cannot learn; it is too late.
     """
-    pictures = {name: [timely(picture, until) for picture in given] for name, given in pictures.items()}
-    embed = embedder_of(start.method) if isinstance(start.method, Metric) else None
-    model = fitted(pictures, start, open_set=open_set, embed=embed)
+    thumbnails: dict[Picture, Image.Image] = {}
+
+    def decoded(picture: Picture) -> Image.Image:
+        if time.monotonic() > until:
+            raise HandfulError("the time for it is over; try it with fewer pictures")
+        with opened(picture.content()) as image:
+            whole = upright(image, start.preprocessing.size, start.views)
+        thumbnails[picture] = thumbnail(whole)
+        return whole
+
     listed = [picture for given in pictures.values() for picture in given]
+    embed = embedder_of(start.method) if isinstance(start.method, Metric) else None
+    taken = {
+        name: [picture._replace(content=partial(decoded, picture)) for picture in given]
+        for name, given in pictures.items()
+    }
+    model = fitted(taken, start, open_set=open_set, embed=embed)
     labels = torch.arange(len(pictures)).repeat_interleave(torch.tensor([len(given) for given in pictures.values()]))
     images = None
     if isinstance(model.network, Fitted):  # all who teach have the same backbone: it is held once
         model.network.backbone = start.method.backbone.cpu()
-        own = F.normalize(pooled(model.network.support)[:: model.card.views], dim=-1)
+        own = F.normalize(pooled(model.network.support), dim=-1).unflatten(0, (-1, model.card.views))
     else:
         images = torch.from_numpy(np.stack([start.preprocessing(picture)[0] for picture in listed]))
-        own = directions(model, images)
-    return Taught(model, start, Supported([thumbnail(picture) for picture in listed], labels, own, images))
-
-
-def timely(picture: Picture, until: float) -> Picture:
-    """The picture, as long as it is asked for in time."""
-
-    def content() -> bytes | Pixels | Image.Image:
-        if time.monotonic() > until:
-            raise HandfulError("the time for it is over; try it with fewer pictures")
-        return picture.content()
-
-    return picture._replace(content=content)
+        own = directions(model, images).unsqueeze(1)
+    return Taught(model, start, Supported([thumbnails[picture] for picture in listed], labels, own, images))
 
 
 @lru_cache(maxsize=1)
@@ -113,13 +117,11 @@ def embedder_of(method: Metric) -> Embed:
     return method.embedder()
 
 
-def thumbnail(picture: Picture) -> Image.Image:
-    """A small upright copy."""
-    with opened(picture.content()) as image:
-        image.draft("RGB", (2 * THUMBNAIL, 2 * THUMBNAIL))
-        small = plain(image).convert("RGB")
-        small.thumbnail((THUMBNAIL, THUMBNAIL))
-        return small
+def thumbnail(image: Image.Image) -> Image.Image:
+    """A small copy."""
+    small = image.convert("RGB")
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    return small
 
 
 def directions(model: Model, images: Tensor) -> Tensor:
@@ -143,9 +145,10 @@ def ask(taught: Taught, picture: Picture) -> Answer:
     if support is None:
         return Answer(prediction, [], {})
     cosines = support.directions @ directions(model, image)[0]
+    alike = (1 + cosines.amax(1).clamp(-1, 1)) / 2  # as `likeness`, of each picture
     nearest = [
-        (support.thumbnails[row], f"{model.card.classes[int(support.labels[row])]} {float(cosines[row]):.2f}")
-        for row in cosines.argsort(descending=True)[:NEAREST].tolist()
+        (support.thumbnails[row], f"{model.card.classes[int(support.labels[row])]}: {float(alike[row]):.3f}")
+        for row in alike.argsort(descending=True)[:NEAREST].tolist()
     ]
     return Answer(prediction, nearest, curve(taught, image))
 
@@ -184,12 +187,13 @@ def packed(model: Model) -> bytes:
     return content.getvalue()
 
 
-@dataclass
 class Shelf:
     """The served model, and the latest models that were taught on the page; who knows a key may have the model."""
 
-    served: Taught | None = None
-    taught: OrderedDict[str, Taught] = field(default_factory=OrderedDict)
+    def __init__(self, served: Taught | None = None) -> None:
+        self.served = served
+        self.taught: OrderedDict[str, Taught] = OrderedDict()
+        self.packers = {"zip": lru_cache(PACKED)(packed), "onnx": lru_cache(PACKED)(exported)}
 
     def put(self, taught: Taught, instead_of: str | None = None) -> str:
         """Keep a model that was taught, perhaps instead of an older one; its key."""
@@ -206,3 +210,14 @@ class Shelf:
         if found is None:
             raise Refused(404, f"There is no such model: the latest {KEPT} that were taught are kept; teach it again.")
         return found
+
+    def file(self, key: str, kind: str) -> bytes:
+        """The model of a key as one file, `zip` or `onnx`; the latest of each kind are made once.
+
+        Raises Refused (404) as `get` does, and (501) for a model that cannot be written so, or not here.
+        """
+        model = self.get(key).model
+        try:
+            return self.packers[kind](model)
+        except HandfulError as error:  # a network that is no graph, or nothing that writes one
+            raise Refused(501, str(error)) from error

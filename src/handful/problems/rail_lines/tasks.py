@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -135,6 +135,11 @@ class FrameSampler:
         ids = np.array([i for i in self.split.ids.tolist() if "ego" in targets_of(data.lines[i])], np.int64)
         first = data.rendered
         return [part for part in (ids[ids < first], ids[ids >= first]) if len(part)]
+
+    @property
+    def judged_by(self) -> RailFrames:
+        """The same frames, asked for the rails of the train's own track."""
+        return replace(self.split.data, targets="ego")
 
     def images(self, start: int, stop: int, device: torch.device = CPU) -> Images:
         """Frames number start to stop of an endless sequence: x [n, 3, H, W], y [n, 2, R, 4], without a support.

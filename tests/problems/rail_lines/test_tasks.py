@@ -11,8 +11,10 @@ import torch
 
 from handful.data.rails import Line
 from handful.data.rails.rows import ROWS, rows_of
+from handful.data.rails.store import RailFrames
 from handful.data.rails.view import matrices
 from handful.data.store import ImageStore
+from handful.episodes import ImageSampler
 from handful.errors import HandfulError
 from handful.problems import RailLines
 from handful.problems.rail_lines import FrameSampler, FrameTasks
@@ -255,3 +257,13 @@ def test_what_the_problem_refuses(store: ImageStore) -> None:
     for ask in (lambda: problem.sampler(store.train, 1, 1, 1), lambda: problem.examples(store.train, 0, "none")):
         with pytest.raises(HandfulError, match="need annotated frames, but the data set 'patterns' holds none"):
             ask()
+
+
+def test_single_frames_are_judged_by_tasks_of_what_they_teach(store: ImageStore) -> None:
+    data = frames([with_neighbour() for _ in range(12)], targets="varied")
+    judge = RailLines().examples(data.train, 0, "cameras").judged_by
+    assert isinstance(judge, RailFrames)
+    assert {name for (_, name), _ in FrameTasks(judge.val, 1, 1).kinds} == {"ego"}
+    assert {name for (_, name), _ in FrameTasks(data.val, 1, 1).kinds} > {"ego"}
+    assert judge.split_hash == data.split_hash
+    assert ImageSampler(store.train).judged_by is store

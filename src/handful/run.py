@@ -12,6 +12,7 @@ from torch import nn
 
 from handful.backbones import BACKBONES, weights_to_follow
 from handful.data import Data, load
+from handful.data.described import DescribedData
 from handful.errors import HandfulError
 from handful.files import read_tensors, write_tensors
 from handful.methods import METHODS, Method
@@ -44,15 +45,25 @@ class Run:
     data: Data
 
     @classmethod
-    def open(cls, folder: Path | str, data_root: str | None = None, backbone: nn.Module | None = None) -> Run:
+    def open(
+        cls,
+        folder: Path | str,
+        data_root: str | None = None,
+        backbone: nn.Module | None = None,
+        *,
+        without_data: bool = False,
+    ) -> Run:
         """Open a run folder with its best weights, on the GPU where there is one.
 
-        data_root: where the data's source lies now; backbone: the module, if it is none that a recipe can name.
-        Data whose classes are split otherwise than in training is refused: it would be tested on what it has seen.
+        data_root: where the data's source lies now; backbone: the module, if it is none that a recipe can name;
+        without_data: to fit on the run alone, for which its data need not be at hand (a run of before it was described
+        in the folder asks for it all the same).  Data whose classes are split otherwise than in training is refused: it
+        would be tested on what it has seen.
         """
         folder = Path(folder)
         recipe = cls.read_recipe(folder)
-        data = open_data(recipe.data.model_copy(update={"root": data_root} if data_root else {}))
+        known = description(folder) if without_data and data_root is None else None
+        data = known or open_data(recipe.data.model_copy(update={"root": data_root} if data_root else {}))
         check_split(folder, data)
         if backbone is None:
             with weights_to_follow():
@@ -120,6 +131,22 @@ def trained_in(folder: Path) -> str:
         raise HandfulError(
             f"{path} is missing or damaged; the run cannot say in which precision it trained."
         ) from error
+
+
+def described(data: Data) -> dict[str, Any]:
+    """The content of `split.json`: what is in which split, and what fitting on the run needs to know of the data."""
+    inverted = bool(data.info.get("inverted", False))
+    return {**data.describe(), "input_shape": list(data.input_shape), "info": {"inverted": inverted}}
+
+
+def description(folder: Path) -> DescribedData | None:
+    """The data of a run as its folder describes it; None if an older one does not, or is damaged."""
+    try:
+        content = json.loads((folder / "split.json").read_text(encoding="utf-8"))
+        shape = tuple(int(side) for side in content["input_shape"])
+        return DescribedData(content["name"], content["problem"], shape, dict(content["info"]), content)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def check_split(folder: Path, data: Data) -> None:

@@ -35,7 +35,7 @@ from handful.problems import problem_of
 from handful.progress import Progress
 from handful.recipe import LoopRecipe, PretrainRecipe, Protocol, Recipe, TrainRecipe, make_recipe
 from handful.registry import build
-from handful.run import Run, check_split, is_run, open_data
+from handful.run import Run, check_split, described, is_run, open_data
 from handful.runtime import Precision, device, environment, keep_freed_memory
 
 ROWS_PER_VALIDATION = 10
@@ -140,7 +140,7 @@ def main(
         write_text(
             out / "environment.json", to_json({**environment(), "precision": precision, "freed_memory_kept": kept})
         )
-        write_text(out / "split.json", to_json(data.describe()))
+        write_text(out / "split.json", to_json(described(data)))
         run = Run(out, recipe, method, data)
         fabric = Fabric(accelerator=device().type, devices=1, precision=precision)
         before = first_stage(fabric, run, protocols[0], max_minutes, quiet) if recipe.pretrain else Progressed()

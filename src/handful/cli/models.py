@@ -45,7 +45,7 @@ def fit(
     refuse_other_folder(out)  # before the work, not after it
     if run is None and (data is not None or inner_steps is not None):
         raise HandfulError("--data and --inner-steps are about a run; name one by --from, or leave them out.")
-    start = Run.open(run, data) if run else None
+    start = Run.open(run, data, without_data=True) if run else None
     with naming_skip_bad():
         model = learn(
             support,

@@ -69,7 +69,7 @@ class Served:
 def open_served(folder: Path, data: str | None = None) -> Served:
     """A model folder, or a run folder, whose page is to be taught first."""
     if is_run(folder):
-        return Served(folder.name, None, from_run(Run.open(folder, data)))
+        return Served(folder.name, None, from_run(Run.open(folder, data, without_data=True)))
     if data is not None:
         raise HandfulError(f"--data is about a run, and {folder} is none; leave it out.")
     model = Model.load(folder)

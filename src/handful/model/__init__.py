@@ -4,7 +4,8 @@ from handful.model.card import NONE_OF_THESE, Card, Check, Preprocessing
 from handful.model.exporting import Exported, export
 from handful.model.fitting import add, fit
 from handful.model.inputs import files
-from handful.model.model import Model, Prediction, refuse_other_folder, write_csv
+from handful.model.folder import refuse_other_folder
+from handful.model.model import Model, Prediction, write_csv
 
 __all__ = [
     "NONE_OF_THESE",

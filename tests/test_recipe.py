@@ -62,7 +62,7 @@ def test_set_changes_one_key() -> None:
         ),
         ("train.min_lr=-1", r"train.min_lr is -1: input should be greater than or equal to 0"),
         ("train.memory_gib=0", r"train.memory_gib is 0: input should be greater than 0"),
-        ("train.augment=photo", r"train.augment is 'photo': input should be 'none', 'drawings' or 'photos'"),
+        ("train.augment=photo", r"train.augment is 'photo': input should be 'none', 'drawings', 'photos' or 'cameras'"),
         ("data.classes=0", r"data.classes is 0: input should be greater than or equal to 1"),
         ("method.rates=per_layer", r"method.rates is 'per_layer' in the recipe, but method 'maml' wants"),
         ("method.norm_stats=suport", r"method.norm_stats is 'suport' in the recipe"),

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handful.data.augment import AUGMENTATIONS, Augment
+from handful.data.augment import AUGMENTATIONS, Augment, check_augment
 from handful.data.functions import PARAMETERS, FunctionSplit
 from handful.data.store import CPU, ClassSplit
-from handful.errors import HandfulError, unknown
+from handful.errors import HandfulError
 
 PHILOX_BLOCK = 4  # numbers that one tick of the Philox counter yields
 
@@ -97,8 +97,7 @@ class EpisodeSampler:
         split, need = self.split, self.shot + self.query
         if min(self.way, self.shot, self.query) < 1:
             raise HandfulError(f"way, shot and query must be at least 1, not {self.way}, {self.shot}, {self.query}.")
-        if self.augment not in ("none", *AUGMENTATIONS):
-            raise unknown("augmentation", self.augment, ["none", *AUGMENTATIONS])
+        check_augment(self.augment)
         if self.way == 1:
             raise HandfulError("A 1-way task has nothing to tell apart; use way=2 or more.")
         if self.way > len(split):
@@ -157,6 +156,9 @@ class ImageSampler:
     split: ClassSplit
     seed: int = 0
     augment: Augment = "none"
+
+    def __post_init__(self) -> None:
+        check_augment(self.augment)
 
     def images(self, start: int, stop: int, device: torch.device = CPU) -> Images:
         """Images number start to stop of the endless sequence of passes, gathered and varied on a device."""

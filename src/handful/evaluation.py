@@ -247,7 +247,9 @@ def evaluate_method(
         inner_steps=inner_steps,
         by_inner_step=means.tolist(),
         by_inner_step_ci95=widths.tolist(),
-        floors={name: {**summed(found.pop(metric)), **means_of(found)} for name, found in floors.items()},
+        floors={
+            name: {**summed(found[metric]), **(means_of(found) if measures else {})} for name, found in floors.items()
+        },
         seconds=round(time.perf_counter() - started, 2),
         measures={name: summed(values) for name, values in measures.items()},
         note=note(method, split),
@@ -305,7 +307,7 @@ def summed(values: NDArray[np.float64]) -> dict[str, float]:
 
 
 def means_of(found: Measures) -> dict[str, float]:
-    """The mean of each further figure."""
+    """The mean of each figure."""
     return {name: float(values.mean()) for name, values in found.items()}
 
 

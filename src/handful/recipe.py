@@ -71,8 +71,8 @@ class LoopRecipe(_Section):
 
     steps: int = Field(ge=0)
     augment: Augment = "none"
-    """Vary every training image: as `drawings` (turn, scale, shear, shift) or `photos` (crop, mirror, colours); frames of
-    a rail line as seen by other `cameras`."""
+    """Vary every training image: as `drawings` (turn, scale, shear, shift) or `photos` (crop, mirror, colours); frames
+    of a rail line as seen by other `cameras`."""
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = Field(1e-3, gt=0)
     head_lr: float | None = Field(None, gt=0)
@@ -109,7 +109,7 @@ class LoopRecipe(_Section):
 
 
 class PretrainRecipe(LoopRecipe):
-    """Ordinary classification of all training classes, before the episodes; validated on episodes all the same."""
+    """Ordinary training on single images, before the episodes; validated on episodes all the same."""
 
     head: Literal["linear", "cosine", "frn"] = "linear"
     batch: int = Field(128, ge=2)

@@ -58,7 +58,7 @@ class Run:
             with weights_to_follow():
                 backbone = build("backbone", BACKBONES, recipe.backbone.spec(), input_shape=data.input_shape)
         method = build("method", METHODS, recipe.method.spec(), backbone=backbone)
-        method.problem = problem_of(data, recipe.decoder and recipe.decoder.spec())
+        method.problem = problem_of(data, recipe.decoder.spec() if recipe.decoder else None)
         method.attach_head(method.problem.outputs(recipe.train.way))
         run = cls(folder, recipe, method.to(device()), data)
         run.load_weights("best")

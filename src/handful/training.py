@@ -111,7 +111,7 @@ def main(
     """Prepare the run folder, train, evaluate, and draw the report."""
     kept = keep_freed_memory()
     settings, protocols = recipe.train, recipe.protocols()
-    problem = method.problem = problem_of(data, recipe.decoder and recipe.decoder.spec())
+    problem = method.problem = problem_of(data, recipe.decoder.spec() if recipe.decoder else None)
     tasks = problem.sampler(data.train, settings.way, settings.shot, settings.query, recipe.seed, settings.augment)
     shape = getattr(method.backbone, "input_shape", data.input_shape)
     if tuple(shape) != data.input_shape:

@@ -53,7 +53,9 @@ def datasets() -> dict[str, str]:
     """Name -> what it is."""
     from handful.data import DRAWN, FRAMED, READERS
 
-    return {name: found.about for name, found in {**READERS, **DRAWN, **FRAMED}.items()}
+    abouts = {name: found.about for name, found in READERS.items()}
+    abouts |= {name: found.about for name, found in DRAWN.items()}
+    return abouts | {name: found.about for name, found in FRAMED.items()}
 
 
 def recipes() -> dict[str, str]:

@@ -15,9 +15,10 @@ from handful.data.dataset import Data, Split
 from handful.data.findings import Report
 from handful.data.folders import class_folders, list_images, load_image
 from handful.data.functions import FAMILIES, FunctionFamily, FunctionSplit
-from handful.data.library import DRAWN, FRAMED, READERS, build, cache_dir, folder, load
+from handful.data.library import DRAWN, READERS, build, cache_dir, folder, load
 from handful.data.plain import write_npy
 from handful.data.rails import Annotations, Frame, load_frames, survey_frames
+from handful.data.rails.library import FRAMED
 from handful.data.rails.store import RailFrames, RailSplit
 from handful.data.reader import Reader
 from handful.data.scenes import render_frame

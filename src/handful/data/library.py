@@ -39,7 +39,14 @@ DRAWN = FAMILIES  # as they are needed: nothing to build
 @overload
 def load(name: Literal["sinusoid", "lines"]) -> FunctionFamily: ...  # type: ignore[overload-overlap]
 @overload
-def load(name: Literal["rails", "rail_scenes"], root: str | Path | None = None, **options: Any) -> RailFrames: ...  # type: ignore[overload-overlap]
+def load(  # type: ignore[overload-overlap]
+    name: Literal["rails", "rail_scenes"],
+    root: str | Path | None = None,
+    *,
+    fold: int | None = None,
+    scenes: int | None = None,
+    targets: str | None = None,
+) -> RailFrames: ...
 @overload
 def load(
     name: str,
@@ -81,13 +88,13 @@ def load(
 
     The store of images is built first if there is none or its source has changed.
 
-    name: one of `READERS`, `DRAWN` or `FRAMED`; root: the folder of the source, or the folder around it; else the source is
-    looked for in $HANDFUL_DATA/name, and without any a store that was built before is opened.  rotations: 4
+    name: one of `READERS`, `DRAWN` or `FRAMED`; root: the folder of the source, or the folder around it; else the
+    source is looked for in $HANDFUL_DATA/name, and without any a store that was built before is opened.  rotations: 4
     counts quarter turns of a class as classes of their own; image_size: pixels of a side; channels: 1 or 3;
     seed, fractions: of the class split (`folder`) or the pixels (`random`); skip_bad: go on without
     undecodable pictures; classes: read only the first so many of each split (the published sets of photographs);
-    split, cropped: which class split, and whether to cut pictures to the bird (`cub`); fold, scenes, targets: as for `handful.data.rails.library`;
-    rebuild: build in any case.
+    split, cropped: which class split, and whether to cut pictures to the bird (`cub`); fold, scenes, targets: as for
+    `handful.data.rails.library` (`rails`, `rail_scenes`); rebuild: build in any case.
 
     Raises HandfulError: an unknown name, an option that the data set does not take, no source, a bad source.
     """

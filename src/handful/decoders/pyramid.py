@@ -30,13 +30,14 @@ class Pyramid(nn.Module):
                 "needs; use efficientnet_lite0 or resnet18."
             )
         self.backbone = backbone
-        self.input_shape: Any = backbone.input_shape
+        network: Any = backbone
+        self.input_shape: tuple[int, ...] = tuple(network.input_shape)
         self.seen = getattr(backbone, "seen", None)
         if hasattr(backbone, "spec"):
             self.spec = backbone.spec
         where = next(backbone.parameters()).device
         with torch.no_grad(), evaluating(backbone):
-            maps = self._maps(torch.zeros(1, *self.input_shape, device=where))
+            maps = self._maps(torch.zeros((1, *self.input_shape), device=where))
         self.shapes: list[Shape] = [(found.shape[1], found.shape[2], found.shape[3]) for found in maps]
         self.out_features = sum(found[0].numel() for found in maps)
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handful.decoders.pyramid import Shape, unpacked
+from handful.errors import HandfulError
 from handful.registry import DECODERS, part
 
 GROUPS = 8  # of the group norms, which no batch mate changes
@@ -23,14 +24,18 @@ GROUPS = 8  # of the group norms, which no batch mate changes
 class RowDistributions(nn.Module):
     """Rows of a `Pyramid` [n, features] -> [n, lines, H/8, W/8 + 1]: logits of columns, and of the line being there.
 
-    channels: of the summed maps.  Whether a line is in a row is asked of the features where the row has it, weighted
-    by its distribution.
+    channels: of the summed maps, a multiple of 8.  Whether a line is in a row is asked of the features where the row
+    has it, weighted by its distribution.  Raises HandfulError for other channels.
     """
 
     residual = False
 
     def __init__(self, channels: int = 64, lines: int = 2, shapes: Sequence[Shape] = ()) -> None:
         super().__init__()
+        if channels < GROUPS or channels % GROUPS:
+            raise HandfulError(
+                f"decoder.channels is {channels}, but it takes {GROUPS} groups of channels; use a multiple of {GROUPS}."
+            )
         self.shapes, self.out_features = shapes, lines
         self.lateral = nn.ModuleList(nn.Conv2d(depth, channels, 1) for depth, _, _ in shapes)
         self.trunk = nn.Sequential(

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from handful.data.rails.rows import ROWS
 from handful.decoders.pyramid import Shape, unpacked
+from handful.errors import HandfulError
 from handful.registry import DECODERS, part
 
 
@@ -16,7 +18,8 @@ class RowRegression(nn.Module):
     """Rows of a `Pyramid` [n, features] -> [n, lines, rows, 2]: where the line is, and the logit of its being there.
 
     The last map goes through a 1x1 convolution to `channels`, flattened through a layer of `hidden` units.  residual:
-    the places are added to the mean line of the support, which with no training is therefore the answer.
+    the places are added to the mean line of the support, which with no training is therefore the answer.  Raises
+    HandfulError for rows that do not divide the 144 of a target.
     """
 
     def __init__(
@@ -29,6 +32,10 @@ class RowRegression(nn.Module):
         shapes: Sequence[Shape] = (),
     ) -> None:
         super().__init__()
+        if rows < 2 or ROWS % rows:
+            raise HandfulError(
+                f"decoder.rows is {rows}, but the {ROWS} rows of a target must be a multiple of it; use 36, 48 or 72."
+            )
         self.shapes, self.out_features, self.rows, self.residual = shapes, lines, rows, residual
         depth, height, width = shapes[-1]
         self.narrow = nn.Conv2d(depth, channels, 1)

@@ -96,7 +96,8 @@ def as_frame(x: Tensor, found: Mapping[str, Answer], target: Tensor) -> Frame:
     """A picture [3, H, W] with the lines that were found in it, and the true ones [L, R, 4]."""
     _, height, width = x.shape
     pixels = (x.movedim(0, -1) * 255).round().to(torch.uint8).numpy()
-    rows = Lines(*target[None, ..., :2].unbind(-1), torch.zeros_like(target[None, ..., 0]))
+    on_rows, there = target[None, ..., :2].unbind(-1)
+    rows = Lines(on_rows, there, torch.zeros_like(there))
     lines = {f"true {name}": line.points for name, line in answers(rows, width, height)[0].items()}
     lines |= {name: line.points for name, line in found.items()}
     return Frame(Picture("", "", "", lambda: pixels), width, height, lines)

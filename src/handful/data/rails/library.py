@@ -1,12 +1,13 @@
-"""The data sets of annotated frames: `rails`, photographs with lines drawn in them, and `rail_scenes`, rendered ones."""
+"""The data sets of annotated frames: `rails`, photographs with lines drawn in them, and `rail_scenes`, rendered."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from handful.data.scenes import render_frame
 from handful.data.scenes.source import VERSION
 from handful.errors import HandfulError, unknown
 
-SCENES = {"train": 1000, "val": 60, "test": 300}
+SCENES = {"train": 1000, "val": 60, "test": 150}
 RENDERED = "The pictures are rendered: a result on them says nothing of photographs."
 
 
@@ -42,11 +43,20 @@ FRAMED = {
 
 
 def open_frames(name: str, cache: Path, root: str | Path | None, options: dict[str, Any]) -> RailFrames:
-    """A data set of `FRAMED` by name; root: the folder of the photographs, $HANDFUL_DATA/rails if not said."""
+    """A data set of `FRAMED` by name; root: the folder of the photographs, $HANDFUL_DATA/rails if not said.
+
+    Raises HandfulError: no photographs, fewer than none or, for `rail_scenes`, no scenes, no such targets.
+    """
+    least = int(name == "rail_scenes")
+    if (scenes := options.get("scenes", least)) < least:
+        raise HandfulError(f"scenes is {scenes}, but {name!r} is trained on {least} or more; give their number.")
+    if (targets := options.get("targets", "ego")) not in get_args(Targets):
+        raise unknown("kind of targets", targets, get_args(Targets))
     if name == "rail_scenes":
         return rendered_scenes(cache, **options)
     data = os.environ.get("HANDFUL_DATA")
-    places = [Path(root).expanduser(), Path(root).expanduser() / name] if root else [Path(data or "") / name]
+    folder = root or (Path(data) / name if data else None)
+    places = [Path(folder).expanduser(), Path(folder).expanduser() / name] if folder else []
     source = next((place for place in places if survey_frames(place) is not None), None)
     if source is None:
         where = f"{root} holds" if root else "The data set 'rails' was not found: there are"
@@ -76,7 +86,7 @@ def photographs(source: Path, cache: Path, *, fold: int = 0, scenes: int = 0, ta
         raise HandfulError(f"fold is {fold}, but the places have {FOLDS} folds, 0 to {FOLDS - 1}.")
     frames = load_frames(source)
     marks = "".join(mark(frame) for frame in frames)
-    photos = made(cache / f"rails-{hashed(marks)[:16]}", len(frames), lambda: iter(frames), hashed(marks))
+    photos = made(cache / f"rails-{hashed(marks)[:16]}", len(frames), frames.__getitem__, hashed(marks))
     splits = folded(len(frames), fold)
     parts = [photos]
     if scenes:
@@ -108,12 +118,12 @@ def rendered(cache: Path, split: str, count: int) -> Part:
     """The first scenes of a split, which is a stream of random numbers of its own."""
     key = f"rail_scenes-{VERSION}-{split}-{count}-{WIDTH}x{HEIGHT}"
     draw = partial(render_frame, SPLITS.index(split), size=(WIDTH, HEIGHT))
-    return made(cache / key, count, lambda: map(draw, range(count)), hashed(key))
+    return made(cache / key, count, draw, hashed(key))
 
 
-def made(folder: Path, count: int, frames: Any, digest: str) -> Part:
+def made(folder: Path, count: int, frame: Callable[[int], Frame], digest: str) -> Part:
     """A part from the cache, or made and put there."""
-    return Part(*stored(folder, count, frames), digest)
+    return Part(*stored(folder, count, frame), digest)
 
 
 def joined(
@@ -126,8 +136,6 @@ def joined(
     options: dict[str, Any],
 ) -> RailFrames:
     """One data set of several parts, whose frames are numbered through."""
-    if targets not in ("ego", "varied"):
-        raise unknown("kind of targets", targets, ("ego", "varied"))
     return RailFrames(
         name=name,
         pixels=[part.pixels for part in parts],

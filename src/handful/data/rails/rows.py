@@ -20,8 +20,8 @@ def rows_of(line: Line | None, width: int, height: int, rows: int = ROWS) -> NDA
     """A line in pixels as [rows, 2] from the top: x as a share of the width, and the share of the row that it spans.
 
     A line that ends within a hundredth of the height of the lower border is taken to go on to it: annotations have a
-    point every few pixels.  x is that of the nearest end in rows that the line does not reach, and 0 if there is no line.  What of a line is
-    outside the picture is not there.
+    point every few pixels.  x is that of the nearest end in rows that the line does not reach, and 0 if there is no
+    line.  What of a line is outside the picture is not there.
     """
     found = np.zeros((rows, 2), np.float32)
     if line is None:

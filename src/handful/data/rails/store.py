@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,9 +30,10 @@ FOLDS = 3
 class RailFrames:
     """Frames at one size, with their split by places.
 
-    pixels: uint8 [n, 3, H, W] parts, memory-mapped, numbered through; lines: of each frame, name -> points in these pixels; splits: split name
-    -> numbers of frames, pairwise disjoint; rendered: the numbers from here on are rendered scenes; targets: `ego`, a
-    task asks for the rails of the train's own track, or `varied` (`handful.data.rails.targets`).
+    pixels: uint8 [n, 3, H, W] parts, memory-mapped, numbered through; lines: of each frame, name -> points in these
+    pixels; splits: split name -> numbers of frames, those of `test` in no other; rendered: the numbers from here on are
+    rendered scenes; targets: `ego`, a task asks for the rails of the train's own track, or `varied`
+    (`handful.data.rails.targets`).
     """
 
     name: str
@@ -115,24 +116,24 @@ class RailSplit:
 
 
 def stored(
-    folder: Path, count: int, frames: Callable[[], Iterable[Frame]]
+    folder: Path, count: int, frame: Callable[[int], Frame]
 ) -> tuple[NDArray[np.uint8], list[dict[str, Line]], list[str]]:
     """The pictures of frames at one size, uint8 [count, 3, H, W], their lines in these pixels, and their names.
 
-    folder: in the cache; what lies there is taken, else made of `frames`, which are then decoded or rendered.
+    folder: in the cache; what lies there is taken, else made of frame(0), ..., which are then decoded or rendered.
     """
     if not (folder / "frames.json").is_file():
         with new_folder(folder) as work, ThreadPoolExecutor() as pool:
             pixels = open_memmap(work / "pixels.npy", "w+", np.uint8, (count, 3, HEIGHT, WIDTH))
             listed = []
-            for number, (picture, lines, name) in enumerate(pool.map(at_one_size, frames())):
+            for number, (picture, lines, name) in enumerate(pool.map(lambda i: at_one_size(frame(i)), range(count))):
                 pixels[number] = picture
                 listed.append({"name": name, "lines": {key: line.tolist() for key, line in lines.items()}})
             pixels.flush()
             write_text(work / "frames.json", to_json(listed))
     listed = json.loads((folder / "frames.json").read_text(encoding="utf-8"))
-    lines = [{key: np.array(line) for key, line in record["lines"].items()} for record in listed]
-    return np.load(folder / "pixels.npy", mmap_mode="r"), lines, [record["name"] for record in listed]
+    drawn = [{key: np.array(line) for key, line in record["lines"].items()} for record in listed]
+    return np.load(folder / "pixels.npy", mmap_mode="r"), drawn, [record["name"] for record in listed]
 
 
 def at_one_size(frame: Frame) -> tuple[NDArray[np.uint8], dict[str, Line], str]:

@@ -27,7 +27,7 @@ def matrices(uniform: NDArray[np.float64], width: int, height: int) -> NDArray[n
 
     Mirrored half of the time, then turned by at most 3 degrees and scaled by 1 / 1.3 to 1.3 around the middle of the
     lower border, then shifted by at most 12 % of the width to either side and of the height downwards.  So the lower
-    border never comes into view, below which nobody knows how the lines go on.
+    border, below which nobody knows how the lines go on, comes into view in a corner at most, by the turn.
     """
     draw = 2 * uniform - 1
     angle, scale = TURN * draw[:, 1], np.exp(math.log(1 + SCALE) * draw[:, 2])

@@ -82,8 +82,8 @@ class FromRun:
     def __init__(self, run: Run, inner_steps: int | None, support: Support) -> None:
         if not isinstance(run.method.problem, RailLines) or not isinstance(run.method, GradientBased):
             raise HandfulError(
-                f"{run.folder} was trained for {run.method.problem.name}, and these are annotated frames; name a run of "
-                "rail lines, or none."
+                f"{run.folder} was trained for {run.method.problem.name}, and these are annotated frames; name a run "
+                "of rail lines, or none."
             )
         self.method, self.problem, self.support = run.method, run.method.problem, support
         self.backbone, self.recipe = without_path(run.recipe.backbone.spec()), run.recipe.name

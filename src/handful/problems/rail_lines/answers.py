@@ -13,6 +13,7 @@ from handful.data.rails.rows import line_on
 from handful.problems.rail_lines.predictions import BLUR, NEAR, Lines, spans
 
 NAMES = ("left", "right")
+ERROR = 0.55  # of the excess spread, is what the error was on places never seen (docs/rails.md)
 
 
 class Answer(NamedTuple):
@@ -44,8 +45,8 @@ def answers(lines: Lines, width: int, height: int) -> list[dict[str, Answer]]:
 def certainty(spread: Tensor) -> Tensor:
     """Probability that a place is within 20 of 1,920 pixels, from the standard deviation of its distribution.
 
-    A distribution that is as narrow as those that were learned from says nothing against the place; what it is wider
-    by is taken for the deviation of an error that is normal.
+    A distribution that is as narrow as those that were learned from says nothing against the place; a share of what it
+    is wider by is taken for the deviation of an error that is normal.
     """
-    wider = (spread.square() - BLUR**2).clamp(min=(NEAR / 4) ** 2).sqrt()
-    return torch.erf(NEAR / (wider * math.sqrt(2)))
+    wider = (spread.square() - BLUR**2).clamp(min=NEAR**2 / 16).sqrt()
+    return torch.erf(NEAR / (ERROR * wider * math.sqrt(2)))

@@ -56,7 +56,15 @@ class RailLines:
         return FrameTasks(frames_of(split), shot, query, seed, varied(augment))
 
     def examples(self, split: Split, seed: int, augment: Augment) -> FrameSampler:
-        """Frames for ordinary training, with the rails of the train's own track."""
+        """Frames for ordinary training, with the rails of the train's own track.
+
+        Raises HandfulError where a decoder needs a support, which a single frame has not.
+        """
+        if self.residual:
+            raise HandfulError(
+                f"The decoder {self.decoder['name']!r} adds to the mean line of a support, which single frames have "
+                "not: leave pretrain out, or set decoder.residual to false."
+            )
         return FrameSampler(frames_of(split), seed, varied(augment))
 
     def outputs(self, way: int) -> int:

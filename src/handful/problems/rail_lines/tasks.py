@@ -51,6 +51,11 @@ class FrameTasks:
                 f"{self.query} queries need {self.shot + self.query}; lower shot or query, or annotate more."
             )
 
+    @property
+    def _moved(self) -> bool:
+        """Whether a task has a camera of its own."""
+        return self.varied or self.split.data.targets == "varied"
+
     @cached_property
     def _having(self) -> dict[Kind, NDArray[np.int64]]:
         """The frames of each kind."""
@@ -92,7 +97,7 @@ class FrameTasks:
         pairs = [targets_of(data.lines[frame])[name] for frame in frames]
         images = self.split.fetch(frames, device).float().div_(255)
         changes = None
-        if data.targets == "varied" or self.varied:
+        if self._moved:
             changes = np.repeat(matrices(camera[None], *size_of(data)), len(frames), 0)
         if self.varied:
             numbers = uniform(self.seed, epoch, 1, number, number + 1, len(frames) * TONE)
@@ -101,7 +106,7 @@ class FrameTasks:
 
     def task_hash(self, tasks: int, epoch: int = 0) -> str:
         """Names the first `tasks` tasks and their pixels: two results with one hash were measured on the same tasks."""
-        digest = hashlib.sha256(self.split.data.digest.encode())
+        digest = hashlib.sha256(f"{self.split.data.digest}{' moved' if self._moved else ''}".encode())
         for number in range(tasks):
             kind, frames, camera = self.drawn(number, epoch)
             digest.update(repr((kind, frames.tolist(), camera.tolist(), self.shot)).encode())
@@ -116,9 +121,19 @@ class FrameSampler:
     seed: int = 0
     varied: bool = False
 
+    def __post_init__(self) -> None:
+        if not self._sources:
+            raise HandfulError(
+                f"No frame of the {self.split.name} split of {self.split.data.name!r} has a line `left` or `right`, "
+                "the rails of the train's own track, which pretrain learns; annotate some."
+            )
+
     @cached_property
     def _sources(self) -> list[NDArray[np.int64]]:
-        ids, first = self.split.ids, self.split.data.rendered
+        """The photographs and the rendered scenes that have what is asked for: in thick fog no rail may be seen."""
+        data = self.split.data
+        ids = np.array([i for i in self.split.ids.tolist() if "ego" in targets_of(data.lines[i])], np.int64)
+        first = data.rendered
         return [part for part in (ids[ids < first], ids[ids >= first]) if len(part)]
 
     def images(self, start: int, stop: int, device: torch.device = CPU) -> Images:

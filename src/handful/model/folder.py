@@ -1,4 +1,4 @@
-"""A model folder: `card.json`, what the model says of itself, and `model.safetensors`, its weights, which name the card.
+"""A model folder: `card.json`, what the model says of itself, and `model.safetensors`, its weights, which name that.
 
 Opening one runs no code from it, and makes nothing that is far larger than what lies there.
 """
@@ -39,7 +39,7 @@ def write_folder(folder: str | Path, card: BaseModel, network: nn.Module) -> Pat
 
 
 def read_card(folder: Path, kind: type[Kind], problem: str) -> tuple[Kind, str]:
-    """The card of a model folder, and its text; HandfulError if it is damaged, or that of a model of another problem."""
+    """The card of a model folder, and its text; HandfulError if it is damaged, or that of another problem."""
     file = folder / CARD
     try:
         text = file.read_text(encoding="utf-8")

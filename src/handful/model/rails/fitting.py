@@ -124,7 +124,7 @@ def read(frames: Sequence[Frame], skip_bad: bool = False) -> tuple[Support, list
 
 
 def base_of(start: Start, rows: Tensor, network: nn.Module) -> Tensor:
-    """The mean line [L, R'] of targets [n, L, R, 4] that predictions are to be added to; nothing if they stand alone."""
+    """The mean line [L, R'] in targets [n, L, R, 4] that predictions are added to; nothing if they stand alone."""
     if not start.problem.residual:
         return torch.zeros(0)
     count: int = network.get_submodule("head").rows  # type: ignore[assignment]  # a decoder that regresses has them

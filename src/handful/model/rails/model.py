@@ -19,7 +19,7 @@ from handful.embedders import Embed, embedder
 from handful.errors import HandfulError, first_line
 from handful.model.folder import fill, misfit, read_card, read_weights, refuse_too_large, write_folder
 from handful.model.rails.card import LineCard
-from handful.model.rails.shots import NOTHING, Shot, Source, meanwhile, resized, shots, sources, together
+from handful.model.rails.shots import Shot, Source, meanwhile, resized, shots, sources, together
 from handful.model.rails.smoothing import Smoother
 from handful.problems import RailLines
 from handful.problems.rail_lines import Answer, Lines, answers, mirrored, settled
@@ -151,30 +151,33 @@ class LineModel:
                         smoother, smoothed = Smoother(smooth), shot.source
                     one = smoother(one)
                 found = answers(Lines(*(part[None] for part in one)), width, height)[0]
-                kept = {line: answer for line, answer in found.items() if line in self.card.lines}
+                kept: dict[str, Answer] = {side: found[side] for side in self.card.lines if side in found}
                 yield shot, LinePrediction(name, kept, shot.frame, shot.time)
 
-    def _prepared(
-        self, listed: Sequence[Source], skip_bad: bool
-    ) -> Iterator[tuple[list[Shot], NDArray[np.uint8], list[bool]]]:
-        """Shots with their pictures as the network takes them, and whether these show nothing."""
+    def lines(self, pictures: Sequence[Pixels]) -> Lines:
+        """Pictures [H, W, 3] of any size -> lines [n, L, R], each by itself."""
+        return self.judged(np.stack([self.resized(pixels) for pixels in pictures]))
+
+    def judged(self, images: NDArray[np.uint8]) -> Lines:
+        """Pictures at the network's size [n, 3, height, width] -> lines [n, L, R]; none where nothing is shown."""
+        lines = settled(self.run(torch.from_numpy(images)))
+        empty = torch.tensor([blank(image) for image in images])
+        return lines._replace(there=lines.there.masked_fill(empty.view(-1, 1, 1), 0))
+
+    def resized(self, pixels: Pixels) -> NDArray[np.uint8]:
+        """[H, W, 3] -> [3, height, width]; black where there is no picture."""
+        width, height = self.card.width, self.card.height
+        return resized(pixels, width, height) if pixels.size else np.zeros((3, height, width), np.uint8)
+
+    def _prepared(self, listed: Sequence[Source], skip_bad: bool) -> Iterator[tuple[list[Shot], NDArray[np.uint8]]]:
+        """Shots, a few at a time, with their pictures at the network's size."""
         for batch in together(shots(listed, skip_bad), BATCH):
-            images = np.stack([self._resized(shot.pixels) for shot in batch])
-            yield batch, images, [blank(image) for image in images]
+            yield batch, np.stack([self.resized(shot.pixels) for shot in batch])
 
-    def _judged(
-        self, prepared: Iterator[tuple[list[Shot], NDArray[np.uint8], list[bool]]]
-    ) -> Iterator[tuple[list[Shot], Lines]]:
-        """Shots with lines [n, L, R]."""
-        for batch, images, empty in prepared:
-            lines = settled(self.run(torch.from_numpy(images)))
-            there = lines.there.masked_fill(torch.tensor(empty).view(-1, 1, 1), 0)
-            yield batch, lines._replace(there=there)
-
-    def _resized(self, pixels: Pixels) -> NDArray[np.uint8]:
-        """[H, W, 3] -> [3, height, width]."""
-        size = self.card.width, self.card.height
-        return np.zeros((3, *size[::-1]), np.uint8) if pixels is NOTHING else resized(pixels, *size)
+    def _judged(self, prepared: Iterator[tuple[list[Shot], NDArray[np.uint8]]]) -> Iterator[tuple[list[Shot], Lines]]:
+        """Shots with their lines."""
+        for batch, images in prepared:
+            yield batch, self.judged(images)
 
     def other_size(self, name: str, width: int, height: int) -> str:
         """A sentence on a picture of another size than that of the annotated frames."""

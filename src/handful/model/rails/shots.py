@@ -104,7 +104,8 @@ def video(source: Source) -> Iterator[Shot]:
             stream.thread_type = "AUTO"
             promised = stream.frames  # 0 where it does not say
             for frame in container.decode(stream):
-                yield Shot(source, frame.to_ndarray(format="rgb24"), done, frame.time)
+                pixels: Pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+                yield Shot(source, pixels, done, frame.time)
                 done += 1
     except av.FFmpegError as error:
         why = error.strerror or first_line(error)

@@ -86,8 +86,9 @@ class FromRun:
                 "of rail lines, or none."
             )
         self.method, self.problem, self.support = run.method, run.method.problem, support
-        self.backbone, self.recipe = without_path(run.recipe.backbone.spec()), run.recipe.name
-        self.seen = getattr(self.method.backbone, "seen", None)
+        self.backbone = without_path(run.recipe.backbone.spec())
+        self.recipe: str | None = run.recipe.name
+        self.seen: str | None = getattr(self.method.backbone, "seen", None)
         asked = inner_steps if inner_steps is not None else run.recipe.evaluate.inner_steps
         self.name, self.steps = run.recipe.method.name, self.method.inner_steps if asked is None else asked
         self.folds = len(support.pairs)
@@ -107,7 +108,7 @@ class FromBackbone:
     The maps are computed once, for the model and for its check, which is done in halves: a training takes seconds.
     """
 
-    recipe = None
+    recipe: str | None = None
     name, steps = "Adam", STEPS
 
     def __init__(self, backbone: Spec | None, support: Support) -> None:
@@ -115,7 +116,8 @@ class FromBackbone:
         if chosen["name"] == BACKBONE["name"]:
             chosen = {**BACKBONE, **chosen}  # at the size of the pictures
         network: Any = build("backbone", BACKBONES, chosen, input_shape=(3, HEIGHT, WIDTH))
-        self.backbone, self.seen = without_path(chosen), getattr(network, "seen", None)
+        self.backbone = without_path(chosen)
+        self.seen: str | None = getattr(network, "seen", None)
         self.problem = RailLines()
         self.body, _ = self.problem.network(network, len(NAMES))
         self.folds = min(HALVES, len(support.pairs))

@@ -4,7 +4,7 @@
 
 Frames are rendered, 512x288 pixels, of one camera; the video is H.264 at 25 frames a second.  `fit` is a process each,
 with its check, from a backbone alone with an empty cache (once) and a filled one, and from `--run` if there is one.
-`predict` is a model in this process, decoding, computing, drawing and encoding: pictures and the video, with and without
+`predict` is a model in this process, decoding, computing, drawing, encoding: pictures and the video, with and without
 overlay, and the video without the mirror image; and the command on the video with overlay, with its peak memory.
 """
 

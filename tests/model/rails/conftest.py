@@ -64,7 +64,7 @@ def blank_card(**changes: object) -> LineCard:
         "method": "Adam",
         "steps": 1,
     }
-    return LineCard(**{**content, **changes})  # type: ignore[arg-type]
+    return LineCard(**{**content, **changes})
 
 
 @pytest.fixture(scope="session")

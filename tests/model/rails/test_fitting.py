@@ -251,7 +251,7 @@ def test_options_that_make_no_sense_of_frames(rendered: Path, options: dict[str,
 def test_runs_that_make_no_sense(rendered: Path, run: Run, pictures: Path) -> None:
     with pytest.raises(HandfulError, match="A run has its backbone; leave it out, or leave out the run"):
         hf.fit(rendered, run=run, backbone=RANDOM)
-    with pytest.raises(HandfulError, match="fit takes labelled pictures, and the run .* does rail_lines"):
+    with pytest.raises(HandfulError, match=r"fit takes labelled pictures, and the run .* does rail_lines"):
         hf.fit({"a": [pictures / "class00" / "0.png"]}, run=run)
     run.method.problem = hf.problems.Classification()
     with pytest.raises(HandfulError, match="run was trained for classification, and these are annotated frames"):

@@ -59,7 +59,7 @@ def test_pictures_and_videos_keep_their_names(handful: Command, saved: Path, tmp
     assert has(opened(out / "a.png"), "left") > 20
     assert opened(out / "deep" / "b.jpg").shape == (4 * HEIGHT, 4 * WIDTH, 3)
     with av.open(str(out / "ride.mp4")) as video:
-        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+        frames = [np.asarray(frame.to_image()) for frame in video.decode(video=0)]
         assert video.streams.video[0].average_rate == 10
     assert len(frames) == 7
     assert all(has(frame, "right", near=130) > 10 for frame in frames)  # its colour has half the pixels

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from handful.errors import HandfulError
-from handful.model.rails import LineModel
+from handful.model.rails import LineModel, LinePrediction
 from tests.conftest import Command, ok, refused
 from tests.model.rails.conftest import HEIGHT, WIDTH, Painted, half_of, painted, save_picture, write_video
 
@@ -114,10 +114,11 @@ def test_a_video_that_ends_in_the_middle(
     noise = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
     whole = write_video(tmp_path / name, [np.roll(noise, i, 1) for i in range(40)], codec, options)
     cut = half_of(whole, tmp_path / f"cut{whole.suffix}")
-    answers = []
+    answers: list[LinePrediction] = []
     with pytest.raises(HandfulError, match=r"cut.* breaks off after \d+ frames \(.*\); mend it, or cut it off there"):
         answers.extend(answer for _, answer in model.watch(cut))
     skipped = model.predict(cut, skip_bad=True)
+    assert [answer.frame for answer in answers] == [answer.frame for answer in skipped[:-1]]
     assert "breaks off" in skipped[-1].as_dict()["error"]
     assert 5 < len(skipped) < 40
     assert [answer.frame for answer in skipped[:-1]] == list(range(len(skipped) - 1))

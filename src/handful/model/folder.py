@@ -100,7 +100,7 @@ def refuse_too_large(folder: Path, sketch: Callable[[], nn.Module], tensors: Map
 def too_large(asked: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
     """Whether the parts that a card names are of another size than the weights that are to fill them."""
     for name, value in asked.items():
-        found = tensors.get(name.removeprefix("network."))
+        found = tensors.get(name, tensors.get(name.removeprefix("network.")))  # as a method has them, or a model
         if found is not None and found.shape != value.shape:
             return f"{name} is {list(found.shape)} there, and the card asks for {list(value.shape)}."
     numbers, held = (sum(value.numel() for value in of.values()) for of in (asked, tensors))

@@ -67,7 +67,8 @@ def settled(predictions: Tensor) -> Lines:
 
 def mirrored(predictions: Tensor) -> Tensor:
     """Predictions [..., L, R', C + 1] of a mirrored picture, as those of the picture: left is right, L is 2."""
-    columns, there = predictions.flip(-3).split([predictions.shape[-1] - 1, 1], -1)
+    other = predictions.flip(-3)
+    columns, there = other[..., :-1], other[..., -1:]
     return torch.cat([columns.flip(-1) if columns.shape[-1] > 1 else 1 - columns, there], -1)
 
 

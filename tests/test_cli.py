@@ -192,7 +192,7 @@ def test_list(handful: Command, kind: str) -> None:
 
 def test_list_alone_names_all(handful: Command) -> None:
     told = json.loads(ok(handful("list", "--json")).out)
-    assert list(told) == ["methods", "backbones", "datasets", "recipes"]
+    assert list(told) == ["methods", "backbones", "decoders", "datasets", "recipes"]
     assert told["methods"] == json.loads(ok(handful("list", "methods", "--json")).out)
     said = ok(handful("list")).out
     assert "\n\nbackbones:\n" in said

@@ -54,4 +54,4 @@ class Pyramid(nn.Module):
 def unpacked(features: Tensor, shapes: Sequence[Shape]) -> list[Tensor]:
     """Rows of `Pyramid` [n, out_features] -> its maps [n, *shape]."""
     sizes = [channels * height * width for channels, height, width in shapes]
-    return [part.unflatten(1, shape) for part, shape in zip(features.split(sizes, 1), shapes)]
+    return [part.reshape(-1, *shape) for part, shape in zip(features.split(sizes, 1), shapes)]

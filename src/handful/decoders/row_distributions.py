@@ -58,7 +58,7 @@ class RowDistributions(nn.Module):
         x = self.lateral[-1](maps[-1])
         for lateral, found in zip(reversed(self.lateral[:-1]), reversed(maps[:-1])):
             x = lateral(found) + F.interpolate(x, found.shape[-2:], mode="nearest")
-        x = self.trunk(torch.cat([x, self.get_buffer("places").expand(len(x), -1, -1, -1)], 1))
+        x = self.trunk(torch.cat([x, self.get_buffer("places").expand(x.shape[0], -1, -1, -1)], 1))
         columns = self.columns(x)  # [n, lines, rows, columns]
         at_line = columns.softmax(-1).transpose(1, 2) @ x.permute(0, 2, 3, 1)  # [n, rows, lines, channels]
         there = ((at_line * self.there.weight).sum(-1) + self.there.bias).transpose(1, 2)

@@ -48,5 +48,5 @@ class RowRegression(nn.Module):
         """[n, features] -> [n, lines, rows, 2]."""
         last = unpacked(features, self.shapes)[-1]
         hidden = torch.relu(self.hidden(self.narrow(last).flatten(1)))
-        found: Tensor = self.rows_of(hidden).unflatten(1, (self.out_features, self.rows, 2))
+        found: Tensor = self.rows_of(hidden).reshape(-1, self.out_features, self.rows, 2)
         return found

@@ -59,9 +59,16 @@ def smooth(lines: Lines, stiffness: float = STIFFNESS) -> Lines:
     return lines._replace(x=x.to(lines.x))
 
 
+def settled(predictions: Tensor) -> Lines:
+    """What a network says [..., L, R, C + 1], as lines whose rows agree; places that it regresses are as they are."""
+    found = lines_of(predictions)
+    return found if predictions.shape[-1] == 2 else smooth(found)
+
+
 def mirrored(predictions: Tensor) -> Tensor:
     """Predictions [..., L, R', C + 1] of a mirrored picture, as those of the picture: left is right, L is 2."""
-    columns, there = predictions.flip(-3).split([predictions.shape[-1] - 1, 1], -1)
+    other = predictions.flip(-3)
+    columns, there = other[..., :-1], other[..., -1:]
     return torch.cat([columns.flip(-1) if columns.shape[-1] > 1 else 1 - columns, there], -1)
 
 

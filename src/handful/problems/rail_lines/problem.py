@@ -21,12 +21,11 @@ from handful.problems.rail_lines.predictions import (
     f1,
     gauge_error,
     limit_error,
-    lines_of,
     on_rows,
     path_iou,
     points_within,
     row_losses,
-    smooth,
+    settled,
 )
 from handful.problems.rail_lines.tasks import BASE_THERE, BASE_X, FrameSampler, FrameTasks
 from handful.registry import build, check_options
@@ -105,8 +104,7 @@ class RailLines:
 
     def lines(self, predictions: Tensor, targets: Tensor) -> Lines:
         """What is predicted, as lines on rows."""
-        found = lines_of(self.whole(predictions, targets.expand(*predictions.shape[:-3], *targets.shape[-3:])))
-        return found if predictions.shape[-1] == 2 else smooth(found)
+        return settled(self.whole(predictions, targets.expand(*predictions.shape[:-3], *targets.shape[-3:])))
 
     def found(self, predictions: Tensor, targets: Tensor) -> Found:
         """Predicted lines on the rows of the targets."""

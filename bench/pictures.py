@@ -207,7 +207,7 @@ def intervals(split: ClassSplit) -> Figure:
     """Tasks differ: their scores, and the mean with its interval over more and more of them."""
     way, shot, query, tasks = min(5, len(split)), 1, min(15, int(split.counts.min()) - 1), 600
     episodes = EpisodeSampler(split, way, shot, query).episodes(0, tasks)
-    scores = 100 * Classification().floors(episodes)["pixel class mean"].numpy()
+    scores = 100 * Classification().floors(episodes)["pixel class mean"]["accuracy"].numpy()
     figure = Figure(figsize=(7.4, 2.9))
     spread, closer = figure.subplots(1, 2)
     values, counts = np.unique(scores.round(6), return_counts=True)

@@ -182,17 +182,23 @@ def test_compare_names_the_run_at_fault_before_any_is_scored(
     refused(handful("compare", first, steps, "--shot", 20), f"{first}: Class ", "has 8 images")
 
 
-@pytest.mark.parametrize("kind", ["methods", "backbones", "datasets", "recipes"])
+@pytest.mark.parametrize("kind", ["methods", "backbones", "decoders", "datasets", "recipes"])
 def test_list(handful: Command, kind: str) -> None:
     names = json.loads(ok(handful("list", kind, "--json")).out)
-    expected = {"methods": "maml", "backbones": "conv4", "datasets": "glyphs", "recipes": "note002-maml"}[kind]
+    expected = {
+        "methods": "maml",
+        "backbones": "conv4",
+        "decoders": "row_distributions",
+        "datasets": "rail_scenes",
+        "recipes": "note002-maml",
+    }[kind]
     assert names[expected]
     assert expected in ok(handful("list", kind)).out
 
 
 def test_list_alone_names_all(handful: Command) -> None:
     told = json.loads(ok(handful("list", "--json")).out)
-    assert list(told) == ["methods", "backbones", "datasets", "recipes"]
+    assert list(told) == ["methods", "backbones", "decoders", "datasets", "recipes"]
     assert told["methods"] == json.loads(ok(handful("list", "methods", "--json")).out)
     said = ok(handful("list")).out
     assert "\n\nbackbones:\n" in said

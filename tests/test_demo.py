@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from handful.demo import run_demo
+from handful.demo.glyphs import run_demo
 
 
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handful.demo.CHANGES", ["train.steps=4", "train.validate_every=2", "evaluate.tasks=20"])
+    monkeypatch.setattr("handful.demo.glyphs.CHANGES", ["train.steps=4", "train.validate_every=2", "evaluate.tasks=20"])
     run_demo(tmp_path / "demo", max_minutes=1)
     run_demo(tmp_path / "demo", max_minutes=1)  # a second time goes on, or finds all done
     shown = capsys.readouterr().out

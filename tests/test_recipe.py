@@ -11,10 +11,11 @@ from handful.backbones import BACKBONES
 from handful.episodes import Episode
 from handful.errors import HandfulError
 from handful.methods import METHODS
-from handful.problems import Classification, Regression
+from handful.problems import Classification, RailLines, Regression
 from handful.recipe import LARGEST_SEED, SHIPPED, load_recipe, parse, read_data_recipe, read_section, shipped_recipes
 from handful.registry import build
 from handful.training import outer_optimizer
+from tests.rails import HEIGHT, WIDTH, rows, track
 
 BASE = """
 name: a
@@ -62,7 +63,7 @@ def test_set_changes_one_key() -> None:
         ),
         ("train.min_lr=-1", r"train.min_lr is -1: input should be greater than or equal to 0"),
         ("train.memory_gib=0", r"train.memory_gib is 0: input should be greater than 0"),
-        ("train.augment=photo", r"train.augment is 'photo': input should be 'none', 'drawings' or 'photos'"),
+        ("train.augment=photo", r"train.augment is 'photo': input should be 'none', 'drawings', 'photos' or 'cameras'"),
         ("data.classes=0", r"data.classes is 0: input should be greater than or equal to 1"),
         ("method.rates=per_layer", r"method.rates is 'per_layer' in the recipe, but method 'maml' wants"),
         ("method.norm_stats=suport", r"method.norm_stats is 'suport' in the recipe"),
@@ -121,13 +122,17 @@ def test_a_shipped_recipe_can_be_built_and_takes_a_step(name: str) -> None:
     recipe = load_recipe(name)
     assert parse(recipe.to_yaml(), "again").resolved() == recipe
     points = recipe.backbone.name == "mlp"
-    shape = (1,) if points else (1, 28, 28)
+    shape = (1,) if points else (3, HEIGHT, WIDTH) if recipe.decoder else (1, 28, 28)
     backbone = build("backbone", BACKBONES, recipe.backbone.spec(), input_shape=shape)
     method = build("method", METHODS, recipe.method.spec(), backbone=backbone)
     method.problem = Regression() if points else Classification()
+    if recipe.decoder:
+        method.problem = RailLines(recipe.decoder.spec())
     method.attach_head(method.problem.outputs(recipe.train.way))
     assert getattr(method, "spec") == recipe.method.spec()  # noqa: B009 - set by the registry
     y = torch.rand(2, recipe.train.way, 1) if points else torch.arange(recipe.train.way).repeat(2, 1)
+    if recipe.decoder:
+        y = rows([track()]).repeat(2, 1, 1, 1, 1)
     x = torch.rand(2, recipe.train.way, *shape)
     episode = Episode(x, y, x, y)
     optimizer = outer_optimizer(method, method.backbone, recipe.train)

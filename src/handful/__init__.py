@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from handful import backbones, data, methods, problems
     from handful.errors import HandfulError
     from handful.evaluation import evaluate
-    from handful.model import Model, fit
+    from handful.model import LineModel, Model, fit, load_model
     from handful.model.classifier import FewShotClassifier
     from handful.run import Run
     from handful.training import train
@@ -28,22 +28,26 @@ if TYPE_CHECKING:
 _PLACES = {
     "FewShotClassifier": "handful.model.classifier",
     "HandfulError": "handful.errors",
+    "LineModel": "handful.model",
     "Model": "handful.model",
     "Run": "handful.run",
     "evaluate": "handful.evaluation",
     "fit": "handful.model",
+    "load_model": "handful.model",
     "train": "handful.training",
 }
 _ROOMS = ("backbones", "data", "methods", "problems")
 __all__ = [
     "FewShotClassifier",
     "HandfulError",
+    "LineModel",
     "Model",
     "Run",
     "backbones",
     "data",
     "evaluate",
     "fit",
+    "load_model",
     "methods",
     "problems",
     "train",

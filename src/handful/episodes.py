@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handful.data.augment import AUGMENTATIONS, Augment
+from handful.data.augment import AUGMENTATIONS, Augment, check_augment
+from handful.data.dataset import Data
 from handful.data.functions import PARAMETERS, FunctionSplit
 from handful.data.store import CPU, ClassSplit
-from handful.errors import HandfulError, unknown
+from handful.errors import HandfulError
 
 PHILOX_BLOCK = 4  # numbers that one tick of the Philox counter yields
 
@@ -45,7 +46,7 @@ class Episode(NamedTuple):
 
 
 class Images(NamedTuple):
-    """A batch of labelled images: x [n, C, H, W] float in [0, 1], y [n] the class in the split."""
+    """A batch of labelled images: x [n, C, H, W] float in [0, 1], y [n] the class in the split, or their rows."""
 
     x: torch.Tensor
     y: torch.Tensor
@@ -59,6 +60,17 @@ class Sampler(Protocol):
 
     def task_hash(self, tasks: int, epoch: int = 0) -> str:
         """Names the first `tasks` tasks: two results with one hash were measured on the same tasks."""
+
+
+class Examples(Protocol):
+    """Draws inputs of one split for ordinary training, each with its answer."""
+
+    @property
+    def judged_by(self) -> Data:
+        """The data whose validation tasks judge what these inputs teach."""
+
+    def images(self, start: int, stop: int, device: torch.device = CPU) -> Images:
+        """Inputs number start to stop of an endless sequence, as tensors on a device."""
 
 
 class EpisodeIndices(NamedTuple):
@@ -90,8 +102,7 @@ class EpisodeSampler:
         split, need = self.split, self.shot + self.query
         if min(self.way, self.shot, self.query) < 1:
             raise HandfulError(f"way, shot and query must be at least 1, not {self.way}, {self.shot}, {self.query}.")
-        if self.augment not in ("none", *AUGMENTATIONS):
-            raise unknown("augmentation", self.augment, ["none", *AUGMENTATIONS])
+        check_augment(self.augment)
         if self.way == 1:
             raise HandfulError("A 1-way task has nothing to tell apart; use way=2 or more.")
         if self.way > len(split):
@@ -150,6 +161,14 @@ class ImageSampler:
     split: ClassSplit
     seed: int = 0
     augment: Augment = "none"
+
+    def __post_init__(self) -> None:
+        check_augment(self.augment)
+
+    @property
+    def judged_by(self) -> Data:
+        """The data that they are of."""
+        return self.split.data
 
     def images(self, start: int, stop: int, device: torch.device = CPU) -> Images:
         """Images number start to stop of the endless sequence of passes, gathered and varied on a device."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from handful.run import Run
 
 TASKS_PER_CHUNK = 20
+Measures: TypeAlias = "dict[str, NDArray[np.float64]]"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Result:
     by_inner_step_ci95: list[float]
     floors: dict[str, dict[str, float]]
     seconds: float
+    measures: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Further figures after the last inner step, each with its mean and ci95."""
     note: str | None = None
     trained_on: str | None = None
     """The data of training, where the tasks are drawn from other data."""
@@ -100,9 +103,15 @@ class Result:
             f"-{self.norm_stats}-{self.inner_steps}steps.json"
         )
 
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, and the metric and the means of further figures by their names too."""
+        further = {name: figure["mean"] for name, figure in self.measures.items()}
+        named = {self.metric: self.mean, **further} if further else {}
+        return {**asdict(self), **named}
+
     def to_json(self) -> str:
         """All fields as JSON; a score that is not finite is null."""
-        return to_json(asdict(self))
+        return to_json(self.as_dict())
 
     def save(self, folder: Path) -> Path:
         """Write it into a run's `eval` folder."""
@@ -215,8 +224,8 @@ def evaluate_method(
         def predict(episode: Episode, start: int, stop: int) -> Tensor:
             return method.predict(episode, inner_steps, norm_stats)
 
-    scores, floors = score_tasks(method, sampler, protocol.tasks, predict)
-    means, widths = scores.mean(1), interval(scores)
+    scores, measures, floors = score_tasks(method, sampler, protocol.tasks, predict)
+    means, widths, metric = scores.mean(1), interval(scores), method.problem.metric
     normalised = has_batch_norm(method.network)
     return Result(
         problem=method.problem.name,
@@ -224,7 +233,7 @@ def evaluate_method(
         backbone=_name(method.backbone),
         data=split.data.name,
         split=split.name,
-        metric=method.problem.metric,
+        metric=metric,
         mean=float(means[-1]),
         ci95=float(widths[-1]),
         tasks=protocol.tasks,
@@ -238,8 +247,11 @@ def evaluate_method(
         inner_steps=inner_steps,
         by_inner_step=means.tolist(),
         by_inner_step_ci95=widths.tolist(),
-        floors={name: {"mean": float(v.mean()), "ci95": float(interval(v))} for name, v in floors.items()},
+        floors={
+            name: {**summed(found[metric]), **(means_of(found) if measures else {})} for name, found in floors.items()
+        },
         seconds=round(time.perf_counter() - started, 2),
+        measures={name: summed(values) for name, values in measures.items()},
         note=note(method, split),
         run=run or {},
         per_task=scores[-1].tolist(),
@@ -258,20 +270,45 @@ def note(method: Method, split: Split) -> str | None:
 
 def score_tasks(
     method: Method, sampler: Sampler, tasks: int, predict: Callable[[Episode, int, int], Tensor]
-) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
-    """Scores [S+1, tasks] after every inner step, and the floors' scores [tasks] on the same tasks.
+) -> tuple[NDArray[np.float64], Measures, dict[str, Measures]]:
+    """Scores [S+1, tasks] after every inner step; further figures after the last; all of these of the floors.
 
     predict: an episode of the tasks start to stop, start, stop -> query predictions [S+1, B, N*Q, ...].
     """
+    problem = method.problem
     scores: list[Tensor] = []
-    floors: dict[str, list[Tensor]] = {}
+    measures: dict[str, list[Tensor]] = {}
+    floors: dict[str, dict[str, list[Tensor]]] = {}
     for start in range(0, tasks, TASKS_PER_CHUNK):
         stop = min(start + TASKS_PER_CHUNK, tasks)
         episode = sampler.episodes(start, stop, device=method.device)
-        scores.append(method.problem.score(predict(episode, start, stop), episode.query_y).cpu())
-        for name, floor in method.problem.floors(episode).items():
-            floors.setdefault(name, []).append(floor.cpu())
-    return torch.cat(scores, 1).numpy(), {name: torch.cat(parts).numpy() for name, parts in floors.items()}
+        predictions = predict(episode, start, stop)
+        scores.append(problem.score(predictions, episode.query_y).cpu())
+        collect(measures, problem.measures(predictions[-1], episode.query_y))
+        for name, floor in problem.floors(episode).items():
+            collect(floors.setdefault(name, {}), floor)
+    return torch.cat(scores, 1).numpy(), whole(measures), {name: whole(parts) for name, parts in floors.items()}
+
+
+def collect(parts: dict[str, list[Tensor]], found: dict[str, Tensor]) -> None:
+    """Add the figures of further tasks."""
+    for name, values in found.items():
+        parts.setdefault(name, []).append(values.cpu())
+
+
+def whole(parts: dict[str, list[Tensor]]) -> Measures:
+    """The figures of all tasks, [tasks] each."""
+    return {name: torch.cat(values).numpy() for name, values in parts.items()}
+
+
+def summed(values: NDArray[np.float64]) -> dict[str, float]:
+    """Mean and 95 % interval over tasks."""
+    return {"mean": float(values.mean()), "ci95": float(interval(values))}
+
+
+def means_of(found: Measures) -> dict[str, float]:
+    """The mean of each figure."""
+    return {name: float(values.mean()) for name, values in found.items()}
 
 
 def _name(part: Any) -> str:

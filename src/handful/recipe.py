@@ -10,8 +10,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from handful.backbones import BACKBONES
-from handful.data import DRAWN, READERS
+from handful.data import DRAWN, FRAMED, READERS
 from handful.data.augment import Augment
+from handful.decoders import DECODERS
 from handful.errors import HandfulError, unknown
 from handful.inner_loop import NormStats
 from handful.methods import METHODS
@@ -46,6 +47,12 @@ class DataRecipe(_Section):
     """Which of the published class splits, of data that has several (`cub`)."""
     cropped: bool = False
     """Cut every picture to its bounding box (`cub`)."""
+    fold: int | None = Field(None, ge=0, le=2)
+    """Which third of the places is tested (`rails`)."""
+    scenes: int | None = Field(None, ge=0)
+    """Rendered scenes to train on (`rails`, `rail_scenes`)."""
+    targets: Literal["ego", "varied"] | None = None
+    """What a task asks for: the train's own rails, or one of many pairs of lines (`rails`, `rail_scenes`)."""
 
 
 class PartRecipe(BaseModel):
@@ -64,7 +71,8 @@ class LoopRecipe(_Section):
 
     steps: int = Field(ge=0)
     augment: Augment = "none"
-    """Vary every training image: as `drawings` (turn, scale, shear, shift) or `photos` (crop, mirror, colours)."""
+    """Vary every training image: as `drawings` (turn, scale, shear, shift) or `photos` (crop, mirror, colours); frames
+    of a rail line as seen by other `cameras`."""
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = Field(1e-3, gt=0)
     head_lr: float | None = Field(None, gt=0)
@@ -101,7 +109,7 @@ class LoopRecipe(_Section):
 
 
 class PretrainRecipe(LoopRecipe):
-    """Ordinary classification of all training classes, before the episodes; validated on episodes all the same."""
+    """Ordinary training on single images, before the episodes; validated on episodes all the same."""
 
     head: Literal["linear", "cosine", "frn"] = "linear"
     batch: int = Field(128, ge=2)
@@ -160,6 +168,8 @@ class Recipe(_Section):
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
     data: DataRecipe
     backbone: PartRecipe
+    decoder: PartRecipe | None = None
+    """What turns the backbone's maps into lines, for rail lines."""
     method: PartRecipe
     pretrain: PretrainRecipe | None = None
     train: TrainRecipe
@@ -173,10 +183,14 @@ class Recipe(_Section):
 
     def resolved(self) -> Recipe:
         """The recipe with the defaults of its parts written out; refuses parts and options that do not exist."""
-        backbone, method = self.backbone.spec(), self.method.spec()
-        options = check_options("backbone", BACKBONES, backbone), check_options("method", METHODS, method)
-        parts = [PartRecipe(name=spec["name"], **found) for spec, found in zip((backbone, method), options)]
-        return self.model_copy(update=dict(zip(("backbone", "method"), parts)))
+        parts = {"backbone": (self.backbone, BACKBONES), "method": (self.method, METHODS)}
+        if self.decoder:
+            parts["decoder"] = self.decoder, DECODERS
+        found = {
+            kind: PartRecipe(name=part.name, **check_options(kind, registry, part.spec()))
+            for kind, (part, registry) in parts.items()
+        }
+        return self.model_copy(update=found)
 
     def to_yaml(self) -> str:
         """The recipe with every default written out."""
@@ -223,7 +237,7 @@ def read_section(text: str) -> dict[str, Any]:
 def read_data_recipe(text: str) -> DataRecipe:
     """A `data` section from a name, or from YAML such as `{name: folder, root: photos}`."""
     section = read_section(text)
-    if (name := section["name"]) not in {**READERS, **DRAWN} and Path(name).is_dir():
+    if (name := section["name"]) not in {**READERS, **DRAWN, **FRAMED} and Path(name).is_dir():
         raise HandfulError(f"{name} is a folder; to read it as a data set, say '{{name: folder, root: {name}}}'.")
     try:
         return DataRecipe(**section)

@@ -20,9 +20,10 @@ from handful.errors import HandfulError, unknown
 Maker = TypeVar("Maker", bound=Callable[..., Any])
 Registry = dict[str, Callable[..., nn.Module]]
 BACKBONES: Registry = {}
+DECODERS: Registry = {}
 METHODS: Registry = {}
 # Arguments that no recipe sets: other parts, and what the data decides.
-HANDED_IN = ("backbone", "input_shape")
+HANDED_IN = ("backbone", "input_shape", "shapes", "lines")
 
 
 def part(registry: Registry, name: str) -> Callable[[Maker], Maker]:

@@ -69,7 +69,7 @@ class Run:
             with weights_to_follow():
                 backbone = build("backbone", BACKBONES, recipe.backbone.spec(), input_shape=data.input_shape)
         method = build("method", METHODS, recipe.method.spec(), backbone=backbone)
-        method.problem = problem_of(data)
+        method.problem = problem_of(data, recipe.decoder.spec() if recipe.decoder else None)
         method.attach_head(method.problem.outputs(recipe.train.way))
         run = cls(folder, recipe, method.to(device()), data)
         run.load_weights("best")
@@ -179,4 +179,7 @@ def open_data(data: DataRecipe) -> Data:
         classes=data.classes,
         split=data.split,
         cropped=data.cropped,
+        fold=data.fold,
+        scenes=data.scenes,
+        targets=data.targets,
     )

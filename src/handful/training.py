@@ -24,14 +24,13 @@ from handful import wording
 from handful.backbones import BACKBONES
 from handful.batches import Batches, loaded
 from handful.checkpoint import Log, Progressed, claim, resume, save
-from handful.data import ClassSplit, Data
-from handful.episodes import ImageSampler
+from handful.data import Data
 from handful.errors import HandfulError, unknown
 from handful.evaluation import Result, evaluate_method
 from handful.files import to_json, write_text
 from handful.interruption import noted
 from handful.memory import plan
-from handful.methods import METHODS, Method, Pretraining
+from handful.methods import METHODS, Method, Pretraining, Supervised, pretraining
 from handful.problems import problem_of
 from handful.progress import Progress
 from handful.recipe import LoopRecipe, PretrainRecipe, Protocol, Recipe, TrainRecipe, make_recipe
@@ -65,6 +64,7 @@ def train(
     *,
     out: str | Path,
     seed: int = 0,
+    decoder: dict[str, Any] | None = None,
     pretrain: dict[str, Any] | None = None,
     evaluate: dict[str, Any] | None = None,
     precision: Precision = "32-true",
@@ -75,8 +75,8 @@ def train(
 ) -> Run:
     """Meta-train a method on a data set; resumes where `out` stopped.
 
-    settings: the keys of a recipe's `train` section (way, shot, query, steps, ...); pretrain, evaluate: those of the
-    sections of these names; precision: `bf16-mixed` passes images through the backbone in bfloat16.
+    settings: the keys of a recipe's `train` section (way, shot, query, steps, ...); decoder, pretrain, evaluate: those
+    of the sections of these names; precision: `bf16-mixed` passes images through the backbone in bfloat16.
     A backbone of your own is trained like any other; later, hand it to `Run.open(folder, backbone=...)`.
     """
     out = Path(out)
@@ -87,6 +87,7 @@ def train(
             "seed": seed,
             "data": data.recipe(),
             **{kind: getattr(part, "spec", {"name": type(part).__name__}) for kind, part in parts.items()},
+            "decoder": decoder,
             "pretrain": pretrain,
             "train": settings,
             "evaluate": evaluate or {},
@@ -110,7 +111,7 @@ def main(
     """Prepare the run folder, train, evaluate, and draw the report."""
     kept = keep_freed_memory()
     settings, protocols = recipe.train, recipe.protocols()
-    problem = method.problem = problem_of(data)
+    problem = method.problem = problem_of(data, recipe.decoder.spec() if recipe.decoder else None)
     tasks = problem.sampler(data.train, settings.way, settings.shot, settings.query, recipe.seed, settings.augment)
     shape = getattr(method.backbone, "input_shape", data.input_shape)
     if tuple(shape) != data.input_shape:
@@ -142,7 +143,7 @@ def main(
         write_text(out / "split.json", to_json(described(data)))
         run = Run(out, recipe, method, data)
         fabric = Fabric(accelerator=device().type, devices=1, precision=precision)
-        before = pretrain(fabric, run, protocols[0], max_minutes, quiet) if recipe.pretrain else Progressed()
+        before = first_stage(fabric, run, protocols[0], max_minutes, quiet) if recipe.pretrain else Progressed()
         method.prepare(data.train)
         with Progress(recipe.name, settings.steps, method.problem.metric, quiet) as progress:
             progressed = Progressed()
@@ -185,16 +186,16 @@ def check_protocols(method: Method, data: Data, protocols: list[Protocol], pretr
         method.predict(episode, protocol.inner_steps, norm_stats, every_step=False)
 
 
-def pretrain(fabric: Fabric, run: Run, validation: Protocol, max_minutes: float | None, quiet: bool) -> Progressed:
+def first_stage(fabric: Fabric, run: Run, validation: Protocol, max_minutes: float | None, quiet: bool) -> Progressed:
     """The first stage, in the folder `pretrain` of the run: leaves its best weights in the method."""
     split, settings = run.data.train, run.recipe.pretrain
     assert settings is not None
-    if not isinstance(split, ClassSplit):
-        raise HandfulError(f"pretrain classifies images, and the data set {run.data.name!r} holds none; leave it out.")
-    stage = Run(run.folder / "pretrain", run.recipe, run.method, run.data)
-    learner = Pretraining(run.method, settings.head, len(split))
-    sampler = ImageSampler(split, run.recipe.seed, settings.augment)
+    sampler = run.method.problem.examples(split, run.recipe.seed, settings.augment)
+    stage = Run(run.folder / "pretrain", run.recipe, run.method, sampler.judged_by)
+    learner = pretraining(run.method, settings.head, split)
     batches = Batches("images", sampler.images, settings.batch)
+    if isinstance(learner, Supervised):  # what it learns is what it says before any inner step
+        validation = validation.model_copy(update={"inner_steps": 0})
     with Progress(f"{run.recipe.name}, pre-training", settings.steps, run.method.problem.metric, quiet) as progress:
         progressed = fit(fabric, stage, learner, batches, settings, validation, max_minutes, progress)
     stage.load_weights("best")
@@ -223,7 +224,7 @@ def conclude(run: Run, protocols: list[Protocol], progress: Progress) -> list[Re
 def fit(
     fabric: Fabric,
     run: Run,
-    learner: Method | Pretraining,
+    learner: Method | Pretraining | Supervised,
     batches: Batches,
     settings: TrainRecipe | PretrainRecipe,
     validation: Protocol,

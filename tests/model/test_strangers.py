@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from handful.errors import HandfulError
 from handful.files import read_tensors, write_tensors
 from handful.model import Model, fit
-from handful.model.model import digest
+from handful.model.folder import digest
 
 Content = dict[str, Any]
 
@@ -58,7 +58,7 @@ def rewrite(folder: Path, change: Callable[[Content, dict[str, Tensor]], object]
         (lambda c, t: c.update(temperature=1e308), "card.json is damaged: temperature: Input should be less than"),
         (
             lambda c, t: c.update(problem="rail_lines"),
-            "card.json is damaged: problem: Input should be 'classification'",
+            "is a model of rail_lines, and one of classification is wanted here; `handful predict` and `hf.load_model`",
         ),
         (lambda c, t: c.update(classes=[], support={}), "card.json is damaged: classes: List should have at least 1"),
         (lambda c, t: c["preprocessing"].update(channels=1), r"weight is \[4, 3, 3, 3\] there, .* for \[4, 1, 3, 3\]"),

@@ -27,5 +27,5 @@ def test_pixel_floor_is_the_nearest_class_mean() -> None:
         for image, label in zip(query[b], query_y[b]):
             distances = [(image - support[b][support_y[b] == c].mean(0)).square().sum().item() for c in range(3)]
             right += distances.index(min(distances)) == int(label)
-        assert floors["pixel class mean"][b].item() == right / 9
-    assert floors["chance"].tolist() == [1 / 3, 1 / 3]
+        assert floors["pixel class mean"]["accuracy"][b].item() == right / 9
+    assert floors["chance"]["accuracy"].tolist() == [1 / 3, 1 / 3]

@@ -30,7 +30,7 @@ def test_the_floor_says_the_mean_of_the_support() -> None:
     support, query = (y[..., 0].double().numpy() for y in (episode.support_y, episode.query_y))
     expected = np.square(query - support.mean(1, keepdims=True)).mean(1)
     assert list(floors) == ["support mean"]
-    np.testing.assert_allclose(floors["support mean"].numpy(), expected, rtol=1e-5)
+    np.testing.assert_allclose(floors["support mean"]["mean_squared_error"].numpy(), expected, rtol=1e-5)
 
 
 def test_a_data_set_says_its_problem(store: ImageStore) -> None:

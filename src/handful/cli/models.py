@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from handful.cli.shared import Json, Moved, flag, say, show
 from handful.errors import HandfulError
 
+if TYPE_CHECKING:
+    from handful.model import Model
+
 LOOPBACK = "127.0.0.1"
 
 
 def fit(
-    support: Annotated[Path, typer.Argument(help="A folder of class folders, a few pictures in each.")],
+    support: Annotated[
+        Path,
+        typer.Argument(help="A folder of class folders, a few pictures in each; or annotated frames (docs/rails.md)."),
+    ],
     out: Annotated[Path, typer.Option(help="The model folder.")],
-    run: Annotated[
-        Path | None, typer.Option("--from", help="A meta-trained run to start from; without it nothing is trained.")
-    ] = None,
+    run: Annotated[Path | None, typer.Option("--from", help="A meta-trained run to start from.")] = None,
     backbone: Annotated[
         str | None, typer.Option(help="Without a run: a name of `handful list backbones`, or its section of a recipe.")
     ] = None,
@@ -36,7 +40,7 @@ def fit(
     data: Moved = None,
     as_json: Json = False,
 ) -> None:
-    """Learn named classes from a handful of labelled pictures and save the model."""
+    """Learn named classes from a handful of labelled pictures, or rail lines from annotated frames; save the model."""
     from handful.model import fit as learn
     from handful.model import refuse_other_folder
     from handful.recipe import read_section
@@ -63,21 +67,48 @@ def fit(
 
 def predict(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
-    inputs: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures; of rail lines videos too.")],
     top: Annotated[
         int | None, typer.Option(min=1, help="How many classes to name: 3 on the screen, all with --json.")
     ] = None,
     csv: Annotated[
         Path | None, typer.Option(help="Also write a table: input, label, a column a class, likeness, error.")
     ] = None,
-    skip_bad: Annotated[bool, flag("--skip-bad", "Go on where a picture cannot be read; its answer says why.")] = False,
+    overlay: Annotated[
+        Path | None, typer.Option(help="Of rail lines: a folder for the pictures and videos with their lines drawn in.")
+    ] = None,
+    smooth: Annotated[
+        float | None,
+        typer.Option(
+            help="Of rail lines in videos: the share of what earlier frames said that the next keeps, as 0.7."
+        ),
+    ] = None,
+    skip_bad: Annotated[bool, flag("--skip-bad", "Go on where an input cannot be read; its answer says why.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Name pictures: label and probabilities."""
-    from handful.data.folders import other_files
-    from handful.model import Model, files, write_csv
+    """Name pictures: label and probabilities; or find the rails in pictures and videos."""
+    from handful.cli.lines import predict_lines
+    from handful.model import LineModel, load_model
 
-    opened = Model.load(model)
+    opened = load_model(model)
+    if isinstance(opened, LineModel):
+        if top is not None or csv is not None:
+            raise HandfulError(f"--top and --csv are about classes, and {model} finds rail lines; leave them out.")
+        with naming_skip_bad():
+            predict_lines(opened, inputs, overlay, smooth or 0.0, skip_bad, as_json)
+        return
+    if overlay is not None or smooth is not None:
+        raise HandfulError(f"--overlay and --smooth are about rail lines, and {model} names pictures; leave them out.")
+    name_pictures(opened, inputs, top, csv, skip_bad, as_json)
+
+
+def name_pictures(
+    opened: Model, inputs: list[Path], top: int | None, csv: Path | None, skip_bad: bool, as_json: bool
+) -> None:
+    """Answer with the classes of pictures."""
+    from handful.data.folders import other_files
+    from handful.model import files, write_csv
+
     paths = list(dict.fromkeys(path for given in inputs for path in files(given)))
     for folder in filter(Path.is_dir, inputs):
         for sentence in other_files(folder):

@@ -13,7 +13,7 @@ from handful.errors import unknown
 
 def list_parts(
     kind: Annotated[
-        str | None, typer.Argument(help="methods, backbones, datasets or recipes; all of them if not said.")
+        str | None, typer.Argument(help="methods, backbones, decoders, datasets or recipes; all of them if not said.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -29,7 +29,7 @@ def list_parts(
 
 
 def methods() -> dict[str, str]:
-    """Name -> what it is, in a line, as in all four."""
+    """Name -> what it is, in a line, as in all of these."""
     from handful.methods import METHODS
 
     return first_lines(METHODS)
@@ -42,11 +42,20 @@ def backbones() -> dict[str, str]:
     return first_lines(BACKBONES)
 
 
+def decoders() -> dict[str, str]:
+    """Name -> what it is."""
+    from handful.decoders import DECODERS
+
+    return first_lines(DECODERS)
+
+
 def datasets() -> dict[str, str]:
     """Name -> what it is."""
-    from handful.data import DRAWN, READERS
+    from handful.data import DRAWN, FRAMED, READERS
 
-    return {name: found.about for name, found in {**READERS, **DRAWN}.items()}
+    abouts = {name: found.about for name, found in READERS.items()}
+    abouts |= {name: found.about for name, found in DRAWN.items()}
+    return abouts | {name: found.about for name, found in FRAMED.items()}
 
 
 def recipes() -> dict[str, str]:
@@ -57,7 +66,7 @@ def recipes() -> dict[str, str]:
     return {name: text.splitlines()[0].lstrip("# ") for name, text in texts.items()}
 
 
-KINDS = {"methods": methods, "backbones": backbones, "datasets": datasets, "recipes": recipes}
+KINDS = {"methods": methods, "backbones": backbones, "decoders": decoders, "datasets": datasets, "recipes": recipes}
 
 
 def first_lines(registry: Mapping[str, Any]) -> dict[str, str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any, ParamSpec, Protocol
 
 import typer
 
@@ -62,3 +62,27 @@ def stoppable(verb: Callable[P, None], message: str = "interrupted.") -> Callabl
             raise typer.Exit(130) from None
 
     return run
+
+
+class Answer(Protocol):
+    """What can be printed: as text, and as JSON."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+
+
+def show_each(answers: Iterable[Answer], as_json: bool) -> None:
+    """Print results as they come, as a JSON list or as lines; the list is closed whatever happens to a later one."""
+    from handful.files import to_json
+
+    if not as_json:
+        for answer in answers:
+            print(answer)
+        return
+    before = "["
+    try:
+        for answer in answers:
+            print(f"{before}{to_json(answer.as_dict())}", end="")
+            before = ",\n"
+    finally:
+        print("[]" if before == "[" else "]")

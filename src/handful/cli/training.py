@@ -11,14 +11,23 @@ from handful.cli.shared import Json, flag
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("out/demo"),
+    problem: Annotated[
+        str, typer.Option(help="classification (drawn characters) or rails (rendered views from a train's cab).")
+    ] = "classification",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for everything the demo makes; out/demo, out/demo-rails if not said.")
+    ] = None,
     max_minutes: Annotated[float, typer.Option(min=0, help="Longest training time, in minutes.")] = 2.5,
     fresh: Annotated[bool, flag("--fresh", "Start anew instead of going on.")] = False,
 ) -> None:
-    """The main job end to end on the embedded glyphs: meta-train, evaluate, fit on five drawings, predict, report."""
-    from handful.demo import run_demo
+    """The main job end to end on embedded data: meta-train, evaluate, fit on five examples, predict, report."""
+    from handful.demo import DEMOS
+    from handful.errors import unknown
 
-    run_demo(out, max_minutes, fresh)
+    if problem not in DEMOS:
+        raise unknown("problem of the demo", problem, DEMOS)
+    folder = "demo" if problem == "classification" else f"demo-{problem}"
+    DEMOS[problem](out or Path("out") / folder, max_minutes, fresh)
 
 
 def train(

@@ -18,13 +18,16 @@ from handful.data.functions import FAMILIES, FunctionFamily, FunctionSplit
 from handful.data.library import DRAWN, READERS, build, cache_dir, folder, load
 from handful.data.plain import write_npy
 from handful.data.rails import Annotations, Frame, load_frames, survey_frames
+from handful.data.rails.library import FRAMED
+from handful.data.rails.store import RailFrames, RailSplit
 from handful.data.reader import Reader
-from handful.data.scenes import RailScenes, render_frame
+from handful.data.scenes import render_frame
 from handful.data.store import ClassSplit, Contents, ImageStore, open_store, write_store
 
 __all__ = [
     "DRAWN",
     "FAMILIES",
+    "FRAMED",
     "READERS",
     "Annotations",
     "ClassSplit",
@@ -34,7 +37,8 @@ __all__ = [
     "FunctionFamily",
     "FunctionSplit",
     "ImageStore",
-    "RailScenes",
+    "RailFrames",
+    "RailSplit",
     "Reader",
     "Report",
     "Split",

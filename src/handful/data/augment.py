@@ -16,7 +16,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-Augment = Literal["none", "drawings", "photos"]
+from handful.errors import HandfulError, unknown
+
+Augment = Literal["none", "drawings", "photos", "cameras"]
 
 TURN, SCALE, SHEAR, SHIFT = math.radians(10), 0.1, 0.1, 2 / 28
 SMALLEST, LONGEST, JITTER = 0.08, 4 / 3, 0.4
@@ -99,3 +101,14 @@ class Augmentation(NamedTuple):
 
 
 AUGMENTATIONS = {"drawings": Augmentation(6, drawings), "photos": Augmentation(9, photos)}
+
+
+def check_augment(augment: str) -> None:
+    """Refuse what does not vary images with classes."""
+    if augment == "cameras":
+        raise HandfulError(
+            "augment varies images with classes as drawings or as photos, and not by cameras, which is for frames of "
+            "rail lines: set it to one of these, or to none."
+        )
+    if augment not in ("none", *AUGMENTATIONS):
+        raise unknown("augmentation", augment, ["none", *AUGMENTATIONS])

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -85,7 +85,7 @@ def read(
     )
 
 
-def list_images(folder: Path) -> list[Path]:
+def list_images(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
     """The pictures in a folder and in the folders below it, told by suffix, sorted, without hidden ones."""
     found: list[Path] = []
     seen: set[str] = set()  # links may run in circles
@@ -94,7 +94,7 @@ def list_images(folder: Path) -> list[Path]:
         folders[:] = [] if real in seen else [name for name in folders if is_visible(name)]
         names = [] if real in seen else names
         seen.add(real)
-        found += [Path(top, name) for name in names if is_visible(name) and Path(name).suffix.lower() in SUFFIXES]
+        found += [Path(top, name) for name in names if is_visible(name) and Path(name).suffix.lower() in suffixes]
     return sorted(found, key=lambda path: path.as_posix())
 
 
@@ -206,11 +206,11 @@ def loose_pictures(source: Path, parts: Mapping[str, Path]) -> list[str]:
     ]
 
 
-def other_files(folder: Path) -> list[str]:
+def other_files(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[str]:
     """A sentence for the visible files in a folder and below it that are no pictures by their suffix."""
     files = (path for path in folder.rglob("*") if all(map(is_visible, path.relative_to(folder).parts)))
     found = (path for path in files if "__MACOSX" not in path.parts and path.is_file())
-    others = sorted(path for path in found if path.suffix.lower() not in SUFFIXES)
+    others = sorted(path for path in found if path.suffix.lower() not in suffixes)
     kinds = sorted({path.suffix.lower() or "none" for path in others})
     heic = " Convert HEIC pictures to JPEG first." if {".heic", ".heif"} & {*kinds} else ""
     return [

@@ -17,8 +17,9 @@ from typing import Any, Literal, overload
 
 from handful.data import cifar_fs, cub, folders, glyphs, mini_imagenet, omniglot, random_pixels, tiered_imagenet
 from handful.data.functions import FAMILIES, FunctionFamily
+from handful.data.rails.library import FRAMED, open_frames
+from handful.data.rails.store import RailFrames
 from handful.data.reader import Reader
-from handful.data.scenes import SCENES, RailScenes
 from handful.data.store import ImageStore, open_store, write_store
 from handful.errors import HandfulError, unknown
 
@@ -32,16 +33,20 @@ READERS: dict[str, Reader] = {
     "folder": folders.READER,
     "random": random_pixels.READER,
 }
-DRAWN: dict[str, FunctionFamily | RailScenes] = {
-    **FAMILIES,
-    SCENES.name: SCENES,
-}  # as they are needed: nothing to build
+DRAWN = FAMILIES  # as they are needed: nothing to build
 
 
 @overload
 def load(name: Literal["sinusoid", "lines"]) -> FunctionFamily: ...  # type: ignore[overload-overlap]
 @overload
-def load(name: Literal["rail_scenes"]) -> RailScenes: ...  # type: ignore[overload-overlap]
+def load(  # type: ignore[overload-overlap]
+    name: Literal["rails", "rail_scenes"],
+    root: str | Path | None = None,
+    *,
+    fold: int | None = None,
+    scenes: int | None = None,
+    targets: str | None = None,
+) -> RailFrames: ...
 @overload
 def load(
     name: str,
@@ -56,6 +61,9 @@ def load(
     classes: int | None = None,
     split: str | None = None,
     cropped: bool = False,
+    fold: int | None = None,
+    scenes: int | None = None,
+    targets: str | None = None,
     rebuild: bool = False,
 ) -> ImageStore: ...
 def load(
@@ -71,18 +79,22 @@ def load(
     classes: int | None = None,
     split: str | None = None,
     cropped: bool = False,
+    fold: int | None = None,
+    scenes: int | None = None,
+    targets: str | None = None,
     rebuild: bool = False,
-) -> ImageStore | FunctionFamily | RailScenes:
-    """Open a data set by name: images, a family of functions, or rendered rail scenes.
+) -> ImageStore | FunctionFamily | RailFrames:
+    """Open a data set by name: images, a family of functions, or annotated frames.
 
     The store of images is built first if there is none or its source has changed.
 
-    name: one of `READERS` or `DRAWN`; root: the folder of the source, or the folder around it; else the source is
-    looked for in $HANDFUL_DATA/name, and without any a store that was built before is opened.  rotations: 4
+    name: one of `READERS`, `DRAWN` or `FRAMED`; root: the folder of the source, or the folder around it; else the
+    source is looked for in $HANDFUL_DATA/name, and without any a store that was built before is opened.  rotations: 4
     counts quarter turns of a class as classes of their own; image_size: pixels of a side; channels: 1 or 3;
     seed, fractions: of the class split (`folder`) or the pixels (`random`); skip_bad: go on without
     undecodable pictures; classes: read only the first so many of each split (the published sets of photographs);
-    split, cropped: which class split, and whether to cut pictures to the bird (`cub`); rebuild: build in any case.
+    split, cropped: which class split, and whether to cut pictures to the bird (`cub`); fold, scenes, targets: as for
+    `handful.data.rails.library` (`rails`, `rail_scenes`); rebuild: build in any case.
 
     Raises HandfulError: an unknown name, an option that the data set does not take, no source, a bad source.
     """
@@ -96,8 +108,14 @@ def load(
         "classes": classes,
         "split": split,
         "cropped": cropped or None,
+        "fold": fold,
+        "scenes": scenes,
+        "targets": targets,
     }
     given = {key: value for key, value in given.items() if value is not None}
+    if name in FRAMED and not rebuild:
+        check_options(name, {**given, **({} if root is None else {"root": root})}, FRAMED[name].options)
+        return open_frames(name, cache_dir(), root, given)
     if name in DRAWN and not rebuild:
         check_options(name, {**given, **({} if root is None else {"root": root})}, ())
         return DRAWN[name]
@@ -161,8 +179,12 @@ def reader_of(name: str) -> Reader:
     """The reader of a data set."""
     if name in DRAWN:
         raise HandfulError(f"The data set {name!r} is drawn when it is needed, so there is nothing to build.")
+    if name in FRAMED:
+        raise HandfulError(
+            f"The data set {name!r} is kept in the cache when it is first opened; there is nothing to build."
+        )
     if name not in READERS:
-        raise unknown("data set", name, {**READERS, **DRAWN})
+        raise unknown("data set", name, {**READERS, **DRAWN, **FRAMED})
     return READERS[name]
 
 

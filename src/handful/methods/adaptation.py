@@ -19,10 +19,11 @@ from handful.inner_loop import (
     TaskForward,
     adapt,
     evaluating,
+    has_batch_norm,
     per_task,
     with_gradient,
 )
-from handful.methods.heads import HEAD, class_means
+from handful.methods.heads import class_means
 
 if TYPE_CHECKING:
     from handful.methods.gradient_based import GradientBased
@@ -43,7 +44,8 @@ class Adaptation:
         self.runner = TaskForward(method.network, norm_stats, method.fast_ops, method.passing)
         self.support_x, self.query_x = episode.support_x, episode.query_x
         self.prefix = ""
-        if method.norms is None and all(name in HEAD for name in method.inner_names):
+        head = method.network.get_submodule("head")
+        if method.norms is None and all(n.startswith("head.") for n in method.inner_names) and not has_batch_norm(head):
             self._pass_the_body_once(norm_stats)
         if method.norms is not None and not method.norms.order:
             with evaluating(method.network):

@@ -28,8 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from handful.decoders.linear import features_of
 from handful.methods.grouping import membership
-from handful.methods.heads import features_of
 from handful.methods.metric import Head, Metric
 from handful.registry import METHODS, part
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from handful.decoders.linear import features_of
 from handful.episodes import Episode
 from handful.errors import HandfulError, unknown
 from handful.inner_loop import (
@@ -33,7 +34,7 @@ from handful.inner_loop import (
     with_gradient,
 )
 from handful.methods.adaptation import Adaptation, add
-from handful.methods.heads import HEAD, OpenHead, features_of, linear_head
+from handful.methods.heads import HEAD, OpenHead
 from handful.methods.method import Method, Outcome
 from handful.problems import Classification
 
@@ -96,9 +97,9 @@ class GradientBased(Method):
             self.network.add_module("head", OpenHead())
 
     def attach_head(self, outputs: int) -> None:
-        """Put a linear head with one unit a class on the backbone: it is part of the initialisation that is learned.
+        """Put the problem's head on the backbone, a linear one but for rail lines: it is part of what is learned.
 
-        A learned head has its number of ways for good; one made from prototypes has as many as the task.
+        A learned head has its number of outputs for good; one made from prototypes has as many as the task has ways.
         """
         if hasattr(self, "inner_names"):
             if not self.prototype_head and self.ways != outputs:
@@ -113,7 +114,9 @@ class GradientBased(Method):
                 f"proto-maml makes its head from class means, but the problem is {self.problem.name}; use maml."
             )
         if not self.prototype_head:
-            self.network.add_module("head", linear_head(self.backbone, outputs))
+            body, head = self.problem.network(self.backbone, outputs)
+            self.network = nn.Sequential(OrderedDict(backbone=body, head=head))
+            self.network.to(self.device)  # that of the body, if it has weights
         frozen = set(self.norms.names) if self.norms else set()
         learned = {n: p for n, p in self.network.named_parameters() if p.requires_grad and n not in frozen}
         self.inner_names = select(self.adapted, [*learned, *(HEAD if self.prototype_head else ())])
@@ -218,7 +221,9 @@ class GradientBased(Method):
         return network.cpu().eval().requires_grad_(False)
 
     def unfitted(self, shots: Sequence[int]) -> nn.Module:
-        """Backbone and linear head."""
+        """Backbone and linear head, or a copy of what was meta-trained where the problem has a head of its own."""
+        if not isinstance(self.problem, Classification):
+            return keep_statistics(copy.deepcopy(self.network))
         head = nn.Linear(features_of(self.backbone), len(shots))
         return keep_statistics(nn.Sequential(OrderedDict(backbone=copy.deepcopy(self.backbone), head=head)))
 

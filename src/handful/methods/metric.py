@@ -23,14 +23,15 @@ from torch import Tensor, nn
 
 from handful.data.dataset import Split
 from handful.data.store import ClassSplit
+from handful.decoders.linear import features_of
 from handful.embedders import Embed, Output, embedder
 from handful.episodes import Episode
 from handful.errors import HandfulError
 from handful.inner_loop import NormStats, evaluating
 from handful.layout import laid_out
-from handful.methods.heads import features_of
 from handful.methods.method import Method, Outcome
 from handful.methods.precision import full_precision
+from handful.problems import Classification
 
 IMAGES = 1024  # taken from a split at a time
 
@@ -88,6 +89,10 @@ class Metric(Method):
 
     def attach_head(self, outputs: int) -> None:
         """Nothing to prepare: the support says how many classes there are."""
+        if not isinstance(self.problem, Classification):
+            raise HandfulError(
+                f"A method that compares features names classes, but the problem is {self.problem.name}; use maml."
+            )
 
     def forward(self, episode: Episode) -> Outcome:
         """The query loss of a batch of tasks."""

@@ -1,6 +1,6 @@
-"""Pre-training: ordinary classification of all training classes, which gives the backbone its features.
+"""Pre-training: ordinary training on all images, which gives the backbone its features.
 
-A classifier over the C training classes sits on the backbone and is thrown away afterwards:
+For classification a classifier over the C training classes sits on the backbone and is thrown away afterwards:
 
     linear:  W f(x) + b                     (Baseline, SimpleShot, Meta-Baseline, FEAT)
     cosine:  s g_c cos(f(x), w_c)           (Baseline++)
@@ -9,12 +9,15 @@ A classifier over the C training classes sits on the backbone and is thrown away
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from handful.data.dataset import Split
+from handful.data.store import ClassSplit
+from handful.decoders.linear import features_of
 from handful.episodes import Images
 from handful.errors import HandfulError
-from handful.methods.heads import features_of
 from handful.methods.method import Method, Outcome
 from handful.methods.metric import Metric, embed, feature_shape
 from handful.methods.precision import full_precision
@@ -64,3 +67,30 @@ class Pretraining(nn.Module):
         """The same from features [n, ...] and classes [n]."""
         logits = self.classifier(features)
         return Outcome(F.cross_entropy(logits, y), (logits.argmax(-1) == y).double())
+
+
+class Supervised(nn.Module):
+    """The network of a gradient-based method, trained whole: its head stays, and is what episodes begin with."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, images: Images) -> Outcome:
+        """The problem's loss on a batch, and the score of each image [n]: every one is a task of its own."""
+        predictions = self.method.network(images.x).unsqueeze(1)
+        targets, problem = images.y.unsqueeze(1), self.method.problem
+        with torch.no_grad():
+            scores = problem.score(predictions, targets)
+        return Outcome(problem.loss(predictions, targets).mean(), scores)
+
+
+def pretraining(method: Method, head: str, split: Split) -> Pretraining | Supervised:
+    """What is trained before the episodes.  Raises HandfulError for a head where the problem has its own."""
+    if isinstance(split, ClassSplit):
+        return Pretraining(method, head, len(split))
+    if head != "linear":
+        raise HandfulError(
+            f"pretrain.head is for classification, and the problem is {method.problem.name}; leave it out."
+        )
+    return Supervised(method)

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handful.methods.heads import class_means, features_of
+from handful.decoders.linear import features_of
+from handful.methods.heads import class_means
 from handful.methods.metric import Head, Metric
 from handful.methods.protonet import squared_distances
 from handful.registry import METHODS, part

@@ -1,15 +1,12 @@
 """The fitted model: what `fit` makes of a handful of pictures, and `predict` uses.
 
-A model folder holds `model.safetensors` (the adapted network) and `card.json` (`Card`).  Opening one runs no code from
-it.
+A model folder (`handful.model.folder`) holds the adapted network, and its `Card`.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,23 +17,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from handful.backbones import BACKBONES, weights_to_follow
-from handful.data.store import new_folder
 from handful.embedders import Embed
-from handful.errors import HandfulError, first_line
-from handful.files import read_tensors, to_json, write_tensors, write_text
+from handful.errors import HandfulError
+from handful.files import write_text
 from handful.methods import METHODS
 from handful.methods.metric import Fitted, embedding
 from handful.model.card import NONE_OF_THESE, Card
+from handful.model.folder import fill, misfit, read_card, read_weights, refuse_too_large, write_folder
 from handful.model.inputs import Input, batches, lenient, pictures
 from handful.model.leave_one_out import likeness
+from handful.problems import Classification
 from handful.registry import build
 
 BATCH = 32
-MOST, SPARE = 8, 10**6  # of what a file of weights holds: numbers that its card may ask for, as step sizes of the loop
 
 
 @dataclass
@@ -140,28 +136,16 @@ class Model:
 
     def save(self, folder: str | Path) -> Path:
         """Write the model folder; an older model of that name is replaced once the new one is whole."""
-        folder = Path(folder)
-        refuse_other_folder(folder)
-        card = to_json(self.card.model_dump())
-        tensors = {name: value.clone() for name, value in self.network.state_dict().items()}  # some may share memory
-        with new_folder(folder) as work:
-            write_tensors(work / "model.safetensors", tensors, {"card": digest(card)})
-            write_text(work / "card.json", card)
-        return folder
+        return write_folder(folder, self.card, self.network)
 
     @classmethod
     def load(cls, folder: str | Path, backbone: nn.Module | None = None) -> Model:
         """Open a model folder; `backbone` is the module, if it is none that a card can name."""
         folder = Path(folder)
-        card, text = read_card(folder)
-        file = folder / "model.safetensors"
-        tensors, told = read_tensors(file)
-        if told.get("card", digest(text)) != digest(text):
-            raise HandfulError(
-                f"{file} does not fit its card.json, which was changed after both were written; fit anew."
-            )
+        card, text = read_card(folder, Card, Classification.name)
+        tensors = read_weights(folder, text)
         if problem := unlike(card, tensors):  # before anything of a size that they name is made
-            raise HandfulError(f"{file} does not fit its card.json: {problem}")
+            raise misfit(folder, problem)
         shape = card.preprocessing
         input_shape = (shape.channels, shape.height, shape.width)
         if backbone is None:
@@ -170,51 +154,25 @@ class Model:
                     f"{folder} has the backbone {card.backbone['name']}, which is no part of Handful; in Python, "
                     "`hf.Model.load(folder, backbone=module)` takes it."
                 )
+
+            def made() -> nn.Module:
+                found: nn.Module = build("backbone", BACKBONES, card.backbone, input_shape=input_shape)
+                return found
+
+            refuse_too_large(folder, lambda: build("method", METHODS, card.method, backbone=made()), tensors)
             with weights_to_follow():
-                with torch.device("meta"):  # shapes alone: a card may name any size
-                    sketch = build("backbone", BACKBONES, card.backbone, input_shape=input_shape)
-                    asked = build("method", METHODS, card.method, backbone=sketch).state_dict()
-                if problem := too_large(asked, tensors):
-                    raise HandfulError(f"{file} does not fit its card.json: {problem}")
-                backbone = build("backbone", BACKBONES, card.backbone, input_shape=input_shape)
+                backbone = made()
         method = build("method", METHODS, card.method, backbone=backbone)
         network = method.unfitted([card.support[name] * card.views for name in card.classes])
-        try:
-            network.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise HandfulError(f"{file} does not fit its card.json: {str(error).splitlines()[-1].strip()}") from error
-        return cls(network.eval().requires_grad_(False), card)
+        return cls(fill(network, tensors, folder), card)
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: without what is made anew."""
         return {key: value for key, value in vars(self).items() if key in ("network", "card")}
 
 
-def read_card(folder: Path) -> tuple[Card, str]:
-    """The card of a model folder, and its text."""
-    file = folder / "card.json"
-    try:
-        text = file.read_text(encoding="utf-8")
-        return Card(**json.loads(text)), text
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise HandfulError(f"{folder} is not a model folder (no card.json); `handful fit` makes one.") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
-        raise HandfulError(f"{file} is damaged: {place}: {first['msg']}.") from error
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise HandfulError(f"{file} is damaged: {first_line(error)}.") from error
-
-
-def digest(card: str) -> str:
-    """Of the text of a card, which its weights name, so that neither changes without the other."""
-    return hashlib.sha256(card.encode()).hexdigest()
-
-
 def unlike(card: Card, tensors: Mapping[str, Tensor]) -> str:
-    """What in a file of weights cannot be of this card, if anything."""
-    if broken := [name for name, value in tensors.items() if not value.float().isfinite().all()]:
-        return f"{broken[0]} holds values that are not finite."
+    """What in a file of weights cannot be the support of this card, if anything."""
     if ("support" in tensors) != ("labels" in tensors):
         return "it holds a support without labels, or labels without a support."
     if "labels" not in tensors:
@@ -227,26 +185,6 @@ def unlike(card: Card, tensors: Mapping[str, Tensor]) -> str:
     if labels.min() < 0 or torch.bincount(labels, minlength=len(wanted)).tolist() != wanted:
         return "it has other numbers of images in a class than the card says."
     return ""
-
-
-def too_large(asked: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
-    """Whether the parts that a card names are of another size than the weights that are to fill them."""
-    for name, value in asked.items():
-        found = tensors.get(name.removeprefix("network."))
-        if found is not None and found.shape != value.shape:
-            return f"{name} is {list(found.shape)} there, and the card asks for {list(value.shape)}."
-    numbers, held = (sum(value.numel() for value in of.values()) for of in (asked, tensors))
-    return f"the card asks for {numbers} numbers, and it holds {held}." if numbers > MOST * held + SPARE else ""
-
-
-def refuse_other_folder(folder: Path) -> None:
-    """Refuse to write a model where something else lies, which would be lost."""
-    if not folder.exists():
-        return
-    if not (folder / "card.json").exists():
-        raise HandfulError(f"{folder} exists and is not a model folder; choose another name.")
-    if others := sorted(path.name for path in folder.iterdir() if path.name not in ("card.json", "model.safetensors")):
-        raise HandfulError(f"{folder} holds more than a model ({others[0]}), which would be lost; choose another name.")
 
 
 def pooled(features: Tensor) -> Tensor:

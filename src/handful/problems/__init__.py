@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from handful.data.augment import Augment
 from handful.data.dataset import Data, Split
-from handful.episodes import Episode, Sampler
+from handful.episodes import Episode, Examples, Sampler
 from handful.errors import HandfulError
 from handful.problems.classification import Classification
+from handful.problems.rail_lines import RailLines
 from handful.problems.regression import Regression
 
-__all__ = ["PROBLEMS", "Classification", "Problem", "Regression", "problem_of"]
+__all__ = ["PROBLEMS", "Classification", "Problem", "RailLines", "Regression", "problem_of"]
 
 
 class Problem(Protocol):
@@ -30,21 +32,41 @@ class Problem(Protocol):
     def outputs(self, way: int) -> int:
         """Number of outputs that a model of an N-way task needs."""
 
+    def examples(self, split: Split, seed: int, augment: Augment) -> Examples:
+        """Draws inputs for ordinary training; raises HandfulError where there is none."""
+
+    def network(self, backbone: nn.Module, outputs: int) -> tuple[nn.Module, nn.Module]:
+        """What a gradient-based method adapts, one after the other: the body, and the head on its features."""
+
     def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
         """Loss of each task: predictions [B, n, ...], targets [B, n, ...] -> [B]."""
 
     def score(self, predictions: Tensor, targets: Tensor) -> Tensor:
         """The metric of each task: predictions [..., B, n, ...], targets [B, n, ...] -> [..., B]."""
 
-    def floors(self, episode: Episode) -> dict[str, Tensor]:
-        """Scores [B] of predictors that learned nothing, by name."""
+    def measures(self, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Further figures of each task beside the metric, by name: predictions [B, n, ...] -> [B]."""
+
+    def floors(self, episode: Episode) -> dict[str, dict[str, Tensor]]:
+        """What predictors that learned nothing score, by name: the metric and further figures, [B] each."""
 
 
-PROBLEMS: dict[str, type[Problem]] = {"classification": Classification, "regression": Regression}
+PROBLEMS: dict[str, type[Problem]] = {
+    "classification": Classification,
+    "regression": Regression,
+    "rail_lines": RailLines,
+}
 
 
-def problem_of(data: Data) -> Problem:
-    """The problem that a data set poses.  Raises HandfulError for one that nothing is trained on yet."""
+def problem_of(data: Data, decoder: Mapping[str, Any] | None = None) -> Problem:
+    """The problem that a data set poses; decoder: of rail lines, by its name and options.
+
+    Raises HandfulError for one that nothing is trained on yet, and for a decoder where there is none.
+    """
     if data.problem not in PROBLEMS:
         raise HandfulError(f"{data.name!r} is data of {data.problem}, which no method learns yet; choose other data.")
+    if data.problem == RailLines.name:
+        return RailLines(decoder)
+    if decoder is not None:
+        raise HandfulError(f"A decoder is for rail lines, and {data.name!r} is data of {data.problem}; leave it out.")
     return PROBLEMS[data.problem]()

@@ -57,15 +57,20 @@ def class_sheet(samples: Mapping[str, Sequence[NDArray[np.uint8] | None]], count
 
 
 @styled
-def frame_sheet(frames: Sequence[Frame]) -> Figure:
+def frame_sheet(frames: Sequence[Frame], captions: Sequence[str] | None = None) -> Figure:
     """Annotated frames with their lines and the names of these; a picture that cannot be read is crossed out.
+
+    captions: one below each frame, the name of its picture if not said.
 
     Of more than 60 frames, 60 at equal distances are drawn.  Raises HandfulError if there are none.
     """
     if not frames:
         raise HandfulError("There are no annotated frames to draw.")
-    shown = [frames[i] for i in np.linspace(0, len(frames) - 1, min(len(frames), FRAMES)).round().astype(int)]
-    tall = WIDE * max(frame.height / frame.width for frame in shown)
+    captions = captions or [PurePath(frame.picture.name).name for frame in frames]
+    shown = [
+        (frames[i], captions[i]) for i in np.linspace(0, len(frames) - 1, min(len(frames), FRAMES)).round().astype(int)
+    ]
+    tall = WIDE * max(frame.height / frame.width for frame, _ in shown)
     top, pitch = 54.0, (WIDE + GAP, tall + 18.0)
     columns = min(COLUMNS, max(len(shown), 2))
     width = 2 * MARGIN + columns * pitch[0] - GAP
@@ -80,7 +85,7 @@ def frame_sheet(frames: Sequence[Frame]) -> Figure:
     ax.text(MARGIN, 22, f"{wording.count(len(frames), 'frame')}{hidden}", size=13, weight="bold", va="center")
     (told,) = fitted_text("lines: " + ", ".join(names or ["none"]), width - 2 * MARGIN, 9, lines=1)
     ax.text(MARGIN, 40, told, size=9, color=MUTED, va="center")
-    for i, frame in enumerate(shown):
+    for i, (frame, caption) in enumerate(shown):
         x, y = MARGIN + i % columns * pitch[0], top + i // columns * pitch[1]
         scale = WIDE / frame.width
         try:
@@ -91,7 +96,7 @@ def frame_sheet(frames: Sequence[Frame]) -> Figure:
         for name, line in sorted(frame.lines.items(), key=lambda drawn: drawn[0] in RAILS):  # these on top
             at = (line + 0.5) * scale + (x, y)  # a pixel's centre lies half a pixel inside
             ax.plot(*at.T, color=colours[name], lw=0.9, zorder=3)
-        title = fitted_text(PurePath(frame.picture.name).name, WIDE, 7.5, lines=1)[0]
+        title = fitted_text(caption, WIDE, 7.5, lines=1)[0]
         ax.text(x, y + frame.height * scale + 3, title, size=7.5, color=MUTED, va="top")
     ax.set(xlim=(0, width), ylim=(height, 0))
     return figure

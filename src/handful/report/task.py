@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from handful.data.functions import FunctionSplit
+from handful.data.pictures import Picture
+from handful.data.rails import Frame
+from handful.data.rails.store import HEIGHT, WIDTH
 from handful.data.store import ClassSplit
 from handful.episodes import Episode, EpisodeSampler, FunctionSampler
 from handful.errors import HandfulError
+from handful.problems import RailLines
+from handful.problems.rail_lines import Answer, Lines, answers
 from handful.recipe import Protocol
 from handful.report.curves import fitted_curves
+from handful.report.overview import frame_sheet
 from handful.report.sheet import contact_sheet
 from handful.report.style import save
 from handful.run import Run
@@ -28,6 +36,8 @@ def draw_task(run: Run, protocol: Protocol) -> Path:
         return _draw_pictures(run, split, protocol)
     if isinstance(split, FunctionSplit):
         return _draw_curves(run, split, protocol)
+    if isinstance(problem := run.method.problem, RailLines):
+        return _draw_frames(run, problem, protocol)
     raise HandfulError(f"There is no picture of a task of the data set {run.data.name!r}.")
 
 
@@ -65,6 +75,32 @@ def _draw_curves(run: Run, split: FunctionSplit, protocol: Protocol) -> Path:
         fits=fits[..., 0],
     )
     return save(figure, run.folder / "plots" / "fitted_curves.png")
+
+
+def _draw_frames(run: Run, problem: RailLines, protocol: Protocol) -> Path:
+    """`frames.png`: the support of the first task, and its queries as they were answered."""
+    sampler = problem.sampler(run.data.test, 1, protocol.shot, protocol.query, run.recipe.seed)
+    episode = sampler.episodes(0, 1)
+    predictions = run.method.predict(episode.to(run.method.device), protocol.inner_steps, protocol.norm_stats).cpu()
+    score = problem.score(predictions.movedim(2, 1), episode.query_y.movedim(1, 0))
+    frames = [as_frame(x, {}, y) for x, y in zip(episode.support_x[0], episode.support_y[0])]
+    captions = ["support"] * protocol.shot
+    lines = problem.lines(predictions[-1], episode.query_y)
+    for number, found in enumerate(answers(Lines(*(part[0] for part in lines)), WIDTH, HEIGHT)):
+        frames.append(as_frame(episode.query_x[0, number], found, episode.query_y[0, number]))
+        captions.append(f"IoU {score[0, number]:.2f} before, {score[-1, number]:.2f} after")
+    return save(frame_sheet(frames, captions), run.folder / "plots" / "frames.png")
+
+
+def as_frame(x: Tensor, found: Mapping[str, Answer], target: Tensor) -> Frame:
+    """A picture [3, H, W] with the lines that were found in it, and the true ones [L, R, 4]."""
+    _, height, width = x.shape
+    pixels = (x.movedim(0, -1) * 255).round().to(torch.uint8).numpy()
+    on_rows, there = target[None, ..., :2].unbind(-1)
+    rows = Lines(on_rows, there, torch.zeros_like(there))
+    lines = {f"true {name}": line.points for name, line in answers(rows, width, height)[0].items()}
+    lines |= {name: line.points for name, line in found.items()}
+    return Frame(Picture("", "", "", lambda: pixels), width, height, lines)
 
 
 def short_name(name: str) -> str:

@@ -3,17 +3,14 @@
 from handful.data.scenes.camera import Camera, draw_camera
 from handful.data.scenes.render import Rendered, render
 from handful.data.scenes.scene import GROUNDS, LIGHTS, Scene, draw_scene
-from handful.data.scenes.source import SCENES, RailScenes, SceneSplit, render_frame
+from handful.data.scenes.source import render_frame
 
 __all__ = [
     "GROUNDS",
     "LIGHTS",
-    "SCENES",
     "Camera",
-    "RailScenes",
     "Rendered",
     "Scene",
-    "SceneSplit",
     "draw_camera",
     "draw_scene",
     "render",

@@ -42,20 +42,19 @@ def render(scene: Scene, camera: Camera) -> Rendered:
     rough = 0.05 * contrast * (in_picture(1, random, shape) + in_picture(4, random, shape))  # what haze hides is smooth
     image += cover * (drawn[..., :3] + rough[..., None] - image)
     hidden = drawn[..., 3] > 127
-    if scene.dashboard:
-        hidden |= dashboard(image, scene, random)
+    if scene.dashboard:  # hides nothing: who annotates photographs draws rails on to the border behind it
+        dashboard(image, scene, random)
     return Rendered(developed(image, scene, random), seen(scene, camera, hidden))
 
 
-def dashboard(image: Plane, scene: Scene, random: np.random.Generator) -> NDArray[np.bool_]:
-    """Paint the dashboard over the lower border; which pixels it hides."""
+def dashboard(image: Plane, scene: Scene, random: np.random.Generator) -> None:
+    """Paint the dashboard over the lower border."""
     height, width = image.shape[:2]
     bend = np.linspace(-1, 1, width) - random.uniform(-0.5, 0.5)
     top = height * (1 - scene.dashboard * (1 - 0.35 * bend**2))
     below = np.arange(height)[:, None] - top[None, :]
     share = np.clip(below + 0.5, 0, 1)[..., None].astype(np.float32)
     image += share * (np.float32(random.uniform(12, 45)) - image)
-    return below > 0
 
 
 def developed(image: Plane, scene: Scene, random: np.random.Generator) -> NDArray[np.uint8]:

@@ -1,0 +1,151 @@
+"""Annotated frames at one size, decoded or rendered once into the cache folder, and split by places."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from PIL import Image
+
+from handful.data.rails.frame import Frame, Line
+from handful.data.store import CPU, new_folder
+from handful.errors import unknown
+from handful.files import to_json, write_text
+
+WIDTH, HEIGHT = 512, 288
+Targets = Literal["ego", "varied"]
+FOLDS = 3
+
+
+@dataclass(frozen=True)
+class RailFrames:
+    """Frames at one size, with their split by places.
+
+    pixels: uint8 [n, 3, H, W] parts, memory-mapped, numbered through; lines: of each frame, name -> points in these
+    pixels; splits: split name -> numbers of frames, those of `test` in no other; rendered: the numbers from here on are
+    rendered scenes; targets: `ego`, a task asks for the rails of the train's own track, or `varied`
+    (`handful.data.rails.targets`).
+    """
+
+    name: str
+    pixels: Sequence[NDArray[np.uint8]]
+    lines: Sequence[Mapping[str, Line]]
+    names: Sequence[str]
+    splits: Mapping[str, NDArray[np.int64]]
+    rendered: int
+    targets: Targets
+    info: Mapping[str, Any]
+    digest: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = "rail_lines"
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one x."""
+        return self.pixels[0].shape[1:]
+
+    @property
+    def split_hash(self) -> str:
+        """Names which frames are in which split."""
+        listed = {name: [self.names[i] for i in ids] for name, ids in sorted(self.splits.items())}
+        return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]
+
+    def split(self, name: str) -> RailSplit:
+        """The frames of one split."""
+        if name not in self.splits:
+            raise unknown("split", name, self.splits)
+        return RailSplit(self, name)
+
+    @property
+    def train(self) -> RailSplit:
+        """What meta-training may see."""
+        return self.split("train")
+
+    @property
+    def val(self) -> RailSplit:
+        """What selects the best step."""
+        return self.split("val")
+
+    @property
+    def test(self) -> RailSplit:
+        """What nothing but a final evaluation may see."""
+        return self.split("test")
+
+    def describe(self) -> dict[str, Any]:
+        """The content of a run's `split.json`."""
+        return {
+            "name": self.name,
+            "problem": self.problem,
+            "digest": self.digest,
+            "hash": self.split_hash,
+            "frames": {name: [self.names[i] for i in ids] for name, ids in self.splits.items()},
+        }
+
+    def recipe(self) -> dict[str, Any]:
+        """The `data` section of a recipe that opens it again."""
+        return {"name": self.name, **self.options}
+
+
+@dataclass(frozen=True)
+class RailSplit:
+    """The frames of one split."""
+
+    data: RailFrames
+    name: str
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """Numbers of its frames."""
+        return self.data.splits[self.name]
+
+    def fetch(self, ids: NDArray[np.int64], device: torch.device = CPU) -> torch.Tensor:
+        """Pictures by number, uint8 [len(ids), 3, H, W]."""
+        parts = self.data.pixels
+        starts = np.cumsum([0, *(len(part) for part in parts)])
+        found = np.searchsorted(starts, ids, "right") - 1
+        return torch.from_numpy(np.stack([parts[p][i - starts[p]] for p, i in zip(found, ids)])).to(device)
+
+
+def stored(
+    folder: Path, count: int, frame: Callable[[int], Frame]
+) -> tuple[NDArray[np.uint8], list[dict[str, Line]], list[str]]:
+    """The pictures of frames at one size, uint8 [count, 3, H, W], their lines in these pixels, and their names.
+
+    folder: in the cache; what lies there is taken, else made of frame(0), ..., which are then decoded or rendered.
+    """
+    if not (folder / "frames.json").is_file():
+        with new_folder(folder) as work, ThreadPoolExecutor() as pool:
+            pixels = open_memmap(work / "pixels.npy", "w+", np.uint8, (count, 3, HEIGHT, WIDTH))
+            listed = []
+            for number, (picture, lines, name) in enumerate(pool.map(lambda i: at_one_size(frame(i)), range(count))):
+                pixels[number] = picture
+                listed.append({"name": name, "lines": {key: line.tolist() for key, line in lines.items()}})
+            pixels.flush()
+            write_text(work / "frames.json", to_json(listed))
+    listed = json.loads((folder / "frames.json").read_text(encoding="utf-8"))
+    drawn = [{key: np.array(line) for key, line in record["lines"].items()} for record in listed]
+    return np.load(folder / "pixels.npy", mmap_mode="r"), drawn, [record["name"] for record in listed]
+
+
+def at_one_size(frame: Frame) -> tuple[NDArray[np.uint8], dict[str, Line], str]:
+    """A frame's picture, uint8 [3, H, W], its lines in that picture's pixels, and its name."""
+    image = Image.fromarray(frame.pixels()).resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR)
+    scale = np.array([WIDTH / frame.width, HEIGHT / frame.height])
+    lines = {name: (line + 0.5) * scale - 0.5 for name, line in frame.lines.items()}
+    return np.asarray(image).transpose(2, 0, 1), lines, Path(frame.picture.name).name
+
+
+def folded(count: int, fold: int) -> dict[str, NDArray[np.int64]]:
+    """Numbers below `count` to train and to test on: each is tested in one of the three folds."""
+    order = np.random.default_rng(0).permutation(count)
+    test = np.sort(order[fold::FOLDS])
+    return {"train": np.setdiff1d(order, test), "test": test}

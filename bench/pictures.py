@@ -250,7 +250,7 @@ def open_set(split: ClassSplit) -> Figure:
     images = torch.stack([image_of(split, name, number) for name in range(way) for number in range(shot)]).flatten(1)
     labels = torch.arange(way).repeat_interleave(shot)
     centred = F.normalize(images - images.mean(0), dim=-1)
-    threshold = open_set_threshold(centred[:, None], labels)
+    threshold = open_set_threshold(centred[:, None], labels).threshold
     known, unknown = [], []
     for index, label in enumerate(labels):
         others = torch.arange(len(labels)) != index

@@ -242,7 +242,7 @@ def test_the_command(handful: Command, pictures: Path, tmp_path: Path) -> None:
     assert "no training, 7 views of each picture." in fitted
     assert "(95 % over 5 pictures: " in fitted
     assert "floors: chance 33.3 %, largest class 60.0 %, pixel class mean" in fitted
-    assert "is none of these" in fitted
+    assert "is none of these: of its own pictures, compared with the others," in fitted
     told = json.loads(ok(handful("predict", tmp_path / "m", pictures / "class03", "--json")).out)
     assert {"input", "label", "probabilities", "likeness"} == set(told[0])
     Image.new("L", (20, 20)).save(tmp_path / "black.png")

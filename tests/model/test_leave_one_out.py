@@ -84,13 +84,18 @@ def test_open_set_threshold_against_loops(shots: tuple[int, ...]) -> None:
             known.append(max(alike[j] for j in alike if j != i))
     found = open_set_threshold(features, labels)
     if not known:
-        assert found == pytest.approx(sorted(unknown)[1], abs=1e-9)
+        assert found.threshold == pytest.approx(sorted(unknown)[1], abs=1e-9)
+        assert found.none_of_own is None
+        assert found.none_of_others == pytest.approx(1 / 3)
         return
     rates = {
         t: sum(k >= t - 1e-12 for k in known) / len(known) + sum(u < t - 1e-12 for u in unknown) / len(unknown)
         for t in known + unknown
     }
-    assert found == pytest.approx(min(t for t in rates if rates[t] == max(rates.values())), abs=1e-9)
+    best = min(t for t in rates if rates[t] == max(rates.values()))
+    assert found.threshold == pytest.approx(best, abs=1e-9)
+    assert found.none_of_own == pytest.approx(sum(k < best - 1e-12 for k in known) / len(known))
+    assert found.none_of_others == pytest.approx(sum(u < best - 1e-12 for u in unknown) / len(unknown))
 
 
 def test_likeness_is_the_largest_cosine_as_a_share() -> None:

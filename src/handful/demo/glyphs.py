@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from handful.data.store import ClassSplit, ImageStore, new_folder
+from handful.demo.ending import show_end
 from handful.episodes import EpisodeSampler
 from handful.model import fit
 from handful.recipe import load_recipe
@@ -36,7 +37,7 @@ def run_demo(out: Path, max_minutes: float, fresh: bool = False) -> Run:
     if accuracy := model.card.accuracy:
         print(f"Over {accuracy['tasks']} such tasks it is {measured(accuracy['mean'], accuracy['ci95'])}.")
     print(f"Try:  handful predict {out / 'model'} {query} --json")
-    print(f"See:  {out / 'run' / 'report.html'}   (all in {(time.perf_counter() - started) / 60:.1f} minutes)")
+    show_end(run, out, started)
     return run
 
 

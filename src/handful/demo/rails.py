@@ -15,6 +15,7 @@ from handful.data.rails import Frame
 from handful.data.rails.rows import ROWS, rows_of
 from handful.data.scenes import draw_camera, render_frame
 from handful.data.store import new_folder
+from handful.demo.ending import show_end
 from handful.files import write_text
 from handful.model.rails import LineModel, fit_lines
 from handful.problems.rail_lines.predictions import cut, path_iou
@@ -43,7 +44,7 @@ def run_demo(out: Path, max_minutes: float, fresh: bool = False) -> Run:
     print(f"\n{model.card}")
     print(f"In {len(others)} further frames of that camera the path IoU is {agreement(model, others):.3f}.")
     print(f"Try:  handful predict {out / 'line'} {out / 'others' / 'images'} --overlay {out / 'drawn'}")
-    print(f"See:  {out / 'run' / 'report.html'}   (all in {(time.perf_counter() - started) / 60:.1f} minutes)")
+    show_end(run, out, started)
     return run
 
 

@@ -104,6 +104,10 @@ class Card(BaseModel):
     """Logits are multiplied by it, so that probabilities are right on the support, each picture left out."""
     threshold: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     """The least likeness to a class; below it a picture is none of these."""
+    none_of_own: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
+    """Share of its own pictures that would be none of these, compared with the others."""
+    none_of_others: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
+    """Share that would be if their own class were not there: what the threshold is for."""
     check: Check | None = None
     notes: list[str] = []
     """What a person should know of the support: pictures that were left out, or are there twice."""
@@ -135,13 +139,22 @@ class Card(BaseModel):
                 "judged by itself)."
             )
         if self.threshold is not None:
-            lines.append(f"A picture whose likeness is below {self.threshold:.3f} is {NONE_OF_THESE}.")
+            lines.append(f"A picture whose likeness is below {self.threshold:.3f} is {NONE_OF_THESE}{self._told()}.")
         elif len(self.classes) == 1:
             lines.append(
                 f"There is one class, so every picture is named {self.classes[0]}; give another class, or fit with "
                 "--open-set."
             )
         return "\n".join([*lines, *self.notes])
+
+    def _told(self) -> str:
+        """What the threshold does to the support's own pictures, if the card says."""
+        if self.none_of_own is None or self.none_of_others is None:
+            return ""
+        return (
+            f": of its own pictures, compared with the others, {wording.measured(self.none_of_own)}; and "
+            f"{wording.measured(self.none_of_others)} where their own class is left out"
+        )
 
     @model_validator(mode="after")
     def _parts_have_names(self) -> Card:

@@ -111,7 +111,7 @@ def add(model: Model, support: Support, *, check: bool = True, skip_bad: bool = 
             "classes": classes,
             "support": dict(zip(classes, counts)),
             "temperature": temperature(logits, labels[which]),
-            "threshold": None if card.threshold is None else open_set_threshold(vectors(features), labels),
+            **({} if card.threshold is None else open_set_threshold(vectors(features), labels)._asdict()),
             "accuracy": None,  # was of other ways or shots
             "check": None,
             "notes": [*card.notes, *notes, *seen.notes()],
@@ -279,7 +279,7 @@ def fitted(
         trained_on=start.trained_on,
         seen=getattr(method.backbone, "seen", None),
         temperature=temperature(logits, labels[which]),
-        threshold=open_set_threshold(vectors(seen.inputs), labels) if open_set else None,
+        **(open_set_threshold(vectors(seen.inputs), labels)._asdict() if open_set else {}),
         accuracy=start.accuracy(way, min(counts)),
         notes=[*start.notes, *notes, *seen.notes()],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -88,8 +89,20 @@ def copies(features: Tensor) -> Tensor:
     return torch.cat([(part @ directions.mT > 1 - ROUNDING).int().argmax(1) for part in parts])
 
 
-def open_set_threshold(features: Tensor, labels: Tensor) -> float:
-    """The likeness below which a picture is none of the classes, from features of views of the support, [n, V, d].
+class OpenSet(NamedTuple):
+    """The likeness below which a picture is none of the classes, and what it does to the support's own pictures.
+
+    none_of_own: the share of them that would be none of the classes, compared with the others; None where every class
+    has one picture; none_of_others: the share that would be so if the pictures of their own class were not there.
+    """
+
+    threshold: float
+    none_of_own: float | None
+    none_of_others: float
+
+
+def open_set_threshold(features: Tensor, labels: Tensor) -> OpenSet:
+    """The threshold of a support, from features of views of its pictures, [n, V, d].
 
     Each picture is compared with all others, as a new picture of a known class would be, and with those of other
     classes alone, as one of an unknown class: the threshold is where most of both are told apart, the least such.
@@ -113,9 +126,11 @@ def open_set_threshold(features: Tensor, labels: Tensor) -> float:
     known, unknown = torch.cat(own), torch.cat(other)
     judged = torch.bincount(labels)[labels] > 1
     if not judged.any():
-        return float((1 + unknown.median()) / 2)
+        middle = unknown.median()
+        return OpenSet(float((1 + middle) / 2), None, float((unknown < middle).double().mean()))
     known = torch.maximum(known, unknown)[judged]
     places = torch.cat([known, unknown]).sort().values
     lost, refused = (torch.searchsorted(kind.sort().values, places) / len(kind) for kind in (known, unknown))
     told = refused.double() - lost  # shares below each place
-    return float((1 + places[told.argmax()]) / 2)
+    best = int(told.argmax())
+    return OpenSet(float((1 + places[best]) / 2), float(lost[best]), float(refused[best]))

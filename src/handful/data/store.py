@@ -31,6 +31,7 @@ from handful.errors import HandfulError, unknown
 FORMAT = 1
 CPU = torch.device("cpu")
 UPLOADED_AT_ONCE = 4096  # images
+ATTEMPTS = 1000  # to read a store while others replace it, a hundredth of a second apart
 ROTATION_SUFFIX = ("", "/rot090", "/rot180", "/rot270")
 # How systems say that a name is taken.
 IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EACCES)
@@ -356,7 +357,7 @@ def read_files(folder: Path) -> tuple[Any, NDArray[np.uint8], NDArray[np.int64]]
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
         return record, images, np.load(folder / "labels.npy", allow_pickle=False)
 
-    for attempt in range(100):
+    for attempt in range(ATTEMPTS):
         before = stamp(folder)
         with suppress(FileNotFoundError):
             files = read()

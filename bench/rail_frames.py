@@ -14,14 +14,10 @@ import argparse
 import itertools
 import json
 import os
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -34,10 +30,9 @@ from handful.model import LineModel
 from handful.model.rails.model import LineNetwork
 from handful.model.rails.overlay import Overlay, VideoWriter
 from handful.model.rails.shots import sources
-from handful.runtime import environment
+from own_pictures import Rows, handful, row
 
 SHOTS, SEED, DRAWN = 5, 2026, 40  # frames to fit on; of the scenes; different ones to predict
-Rows = list[dict[str, Any]]
 
 
 def main() -> None:
@@ -123,37 +118,6 @@ def rate(model: LineModel, source: Path, overlay: Path | None) -> float:
     if drawing:
         drawing.finish()
     return count / (time.perf_counter() - started)
-
-
-def handful(*arguments: object, cache: Path) -> tuple[float, float]:
-    """Seconds and peak MiB of a command, from its start to its end."""
-    command = [sys.executable, "-c", "from handful.cli import main; main()", *map(str, arguments)]
-    environ, quiet = {**os.environ, "HANDFUL_CACHE": str(cache)}, subprocess.DEVNULL
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=quiet, stderr=quiet, env=environ)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"handful {' '.join(map(str, arguments))} ended with {process.returncode}.")
-    return seconds, usage.ru_maxrss / 1024
-
-
-def row(measured: str, unit: str, values: list[float], peak: float | None = None) -> dict[str, Any]:
-    """Print a row, and give it back."""
-    median = statistics.median(values)
-    memory = "" if peak is None else f"   peak {peak:6.0f} MiB"
-    print(f"{measured:52} {median:8.2f} {unit:9} ({min(values):.2f} to {max(values):.2f}){memory}", flush=True)
-    return {
-        "measured": measured,
-        "unit": unit,
-        "repeats": len(values),
-        "median": median,
-        "min": min(values),
-        "max": max(values),
-        "peak_mib": peak,
-        **{f"machine_{key}": value for key, value in environment().items()},
-    }
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ each number of shots, `--draws` supports are drawn from the places that are test
 place's figure is the mean over the draws in which it is a query; means and 95 % intervals are over places.  Rows:
 
 - zero-shot: the run as it was meta-trained; adapted: after its inner loop; each also with the mean of a picture and its
-  mirror image;
+  mirror image, but of a decoder that adds to the mean line of the support, which no mirror turns;
 - fine-tuning: the same network as pre-training left it (of a run that had some), its decoder trained on the same frames
   by Adam, with the rate and the steps that do best on the run's validation tasks;
 - support mean: the floor.
@@ -36,6 +36,7 @@ from handful.evaluation import evaluate_method, interval
 from handful.files import read_tensors, write_text
 from handful.inner_loop import InnerAdam
 from handful.methods.gradient_based import GradientBased
+from handful.problems import RailLines
 from handful.problems.rail_lines.predictions import mirrored
 from handful.problems.rail_lines.tasks import beside, seen
 from handful.registry import build
@@ -90,10 +91,10 @@ def one_fold(run: Run, shots: list[int], draws: int) -> dict[tuple[str, int], Sc
     method, data = run.method, run.data
     assert isinstance(method, GradientBased)
     assert isinstance(data, RailFrames)
+    assert isinstance(method.problem, RailLines)
     tuned, steps = fine_tuned(run)
-    places = places_of(data, method.backbone)
-    others = places_of(data, tuned.backbone) if tuned else places
-    method.network.backbone = nn.Identity()  # the maps are computed once: neither method adapts the backbone
+    places = places_of(data, method)
+    others = places_of(data, tuned) if tuned else places
     random = np.random.default_rng(0)
     sums: dict[tuple[str, int], dict[str, Tensor]] = {}
     counts: dict[int, Tensor] = {}
@@ -110,9 +111,10 @@ def one_fold(run: Run, shots: list[int], draws: int) -> dict[tuple[str, int], Sc
             targets = beside(places.targets[query][None], places.targets[support][None])
             scored = {}
             for name, both in rows.items():
-                plain, flipped = both.chunk(2, 1)
+                plain, flipped = both.chunk(2)
                 scored[name] = figures(method, plain, targets)
-                scored[f"{name}, mirrored too"] = figures(method, (plain + mirrored(flipped)) / 2, targets)
+                if not method.problem.residual:
+                    scored[f"{name}, mirrored too"] = figures(method, (plain + mirrored(flipped)) / 2, targets)
             floor = method.problem.floors(Episode(targets, targets, targets, targets.movedim(1, 0)))
             scored["support mean"] = floor["support mean"]
             for name, values in scored.items():
@@ -124,8 +126,15 @@ def one_fold(run: Run, shots: list[int], draws: int) -> dict[tuple[str, int], Sc
     }
 
 
-def places_of(data: RailFrames, body: nn.Module) -> Fold:
-    """What a run is tested on: the train's own rails, in the pictures as they are."""
+def places_of(data: RailFrames, method: GradientBased) -> Fold:
+    """What a method is tested on, the train's own rails in the pictures as they are; it takes features from then on.
+
+    They are computed once, since its inner loop moves the head alone; SystemExit if it moves more.
+    """
+    if not all(name.startswith("head.") for name in method.inner_names):
+        raise SystemExit("This bench computes features once: it takes runs that adapt the head alone.")
+    body = method.backbone
+    method.network.backbone = nn.Identity()
     ids = data.test.ids
     images, targets = seen(data.test.fetch(ids).float().div(255), [targets_of(data.lines[i])["ego"] for i in ids], None)
     with torch.no_grad():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 
 class Split(Protocol):
@@ -16,6 +17,32 @@ class Split(Protocol):
     @property
     def data(self) -> Data:
         """The data set that it is a split of."""
+
+
+AnySplit = TypeVar("AnySplit", covariant=True)
+
+
+class Splits(ABC, Generic[AnySplit]):
+    """The three splits by name, of a data set that says how each is had."""
+
+    @abstractmethod
+    def split(self, name: str) -> AnySplit:
+        """One split; raises HandfulError for a name that is none."""
+
+    @property
+    def train(self) -> AnySplit:
+        """What meta-training may see."""
+        return self.split("train")
+
+    @property
+    def val(self) -> AnySplit:
+        """What selects the best step."""
+        return self.split("val")
+
+    @property
+    def test(self) -> AnySplit:
+        """What nothing but a final evaluation may see."""
+        return self.split("test")
 
 
 class Data(Protocol):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from handful.data.dataset import Split
+from handful.data.dataset import Split, Splits
 from handful.errors import HandfulError
 
 
 @dataclass(frozen=True)
-class DescribedData:
+class DescribedData(Splits[Split]):
     """A data set without its contents: no task can be drawn from it."""
 
     name: str
@@ -30,21 +30,6 @@ class DescribedData:
             f"The {name} split of {self.name!r} is not at hand, only its description; open the run with its data: "
             "hf.Run.open(folder)."
         )
-
-    @property
-    def train(self) -> Split:
-        """Refused."""
-        return self.split("train")
-
-    @property
-    def val(self) -> Split:
-        """Refused."""
-        return self.split("val")
-
-    @property
-    def test(self) -> Split:
-        """Refused."""
-        return self.split("test")
 
     def describe(self) -> dict[str, Any]:
         """The content of `split.json`."""

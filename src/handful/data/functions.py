@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from handful.data.dataset import Splits
 from handful.errors import unknown
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -26,7 +27,7 @@ PARAMETERS = 2  # numbers that say which function of the family it is
 
 
 @dataclass(frozen=True)
-class FunctionFamily:
+class FunctionFamily(Splits["FunctionSplit"]):
     """Functions y = f(x) that differ in two parameters; x is uniform over an interval.
 
     formula: the function, and how parameters and x are drawn, in words: two families of one formula are the same;
@@ -63,21 +64,6 @@ class FunctionFamily:
         if name not in SPLITS:
             raise unknown("split", name, SPLITS)
         return FunctionSplit(self, name)
-
-    @property
-    def train(self) -> FunctionSplit:
-        """The functions of meta-training."""
-        return self.split("train")
-
-    @property
-    def val(self) -> FunctionSplit:
-        """The functions that select the best step."""
-        return self.split("val")
-
-    @property
-    def test(self) -> FunctionSplit:
-        """The functions that nothing but a final evaluation may see."""
-        return self.split("test")
 
     def describe(self) -> dict[str, Any]:
         """The content of a run's `split.json`."""

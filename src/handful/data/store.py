@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from handful.data.dataset import Splits
 from handful.errors import HandfulError, unknown
 
 FORMAT = 1
@@ -38,7 +39,7 @@ IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EACCES)
 
 
 @dataclass(frozen=True)
-class ImageStore:
+class ImageStore(Splits["ClassSplit"]):
     """Images of one data set with their classes and the split of the *classes* into train, val and test.
 
     images: uint8 [n, C, H, W], memory-mapped; labels: int64 [n] in ascending order; class_names: one a
@@ -90,21 +91,6 @@ class ImageStore:
         if name not in self.splits:
             raise unknown("split", name, self.splits)
         return ClassSplit(self, name)
-
-    @property
-    def train(self) -> ClassSplit:
-        """The training classes."""
-        return self.split("train")
-
-    @property
-    def val(self) -> ClassSplit:
-        """The validation classes, which select the best step."""
-        return self.split("val")
-
-    @property
-    def test(self) -> ClassSplit:
-        """The test classes, which nothing but a final evaluation may see."""
-        return self.split("test")
 
     def pick(self, ids: NDArray[np.int64], device: torch.device) -> torch.Tensor:
         """Images by number, uint8 [len(ids), C, H, W], on a device.

@@ -86,7 +86,9 @@ def photographs(source: Path, cache: Path, *, fold: int = 0, scenes: int = 0, ta
         raise HandfulError(f"fold is {fold}, but the places have {FOLDS} folds, 0 to {FOLDS - 1}.")
     frames = load_frames(source)
     marks = "".join(mark(frame) for frame in frames)
-    photos = made(cache / f"rails-{hashed(marks)[:16]}", len(frames), frames.__getitem__, hashed(marks))
+    photos = made(
+        cache / f"rails-{hashed(marks)[:16]}-{WIDTH}x{HEIGHT}", len(frames), frames.__getitem__, hashed(marks)
+    )
     splits = folded(len(frames), fold)
     parts = [photos]
     if scenes:

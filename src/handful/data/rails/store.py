@@ -16,6 +16,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from PIL import Image
 
+from handful.data.dataset import Splits
 from handful.data.rails.frame import Frame, Line
 from handful.data.store import CPU, new_folder
 from handful.errors import unknown
@@ -27,7 +28,7 @@ FOLDS = 3
 
 
 @dataclass(frozen=True)
-class RailFrames:
+class RailFrames(Splits["RailSplit"]):
     """Frames at one size, with their split by places.
 
     pixels: uint8 [n, 3, H, W] parts, memory-mapped, numbered through; lines: of each frame, name -> points in these
@@ -64,21 +65,6 @@ class RailFrames:
         if name not in self.splits:
             raise unknown("split", name, self.splits)
         return RailSplit(self, name)
-
-    @property
-    def train(self) -> RailSplit:
-        """What meta-training may see."""
-        return self.split("train")
-
-    @property
-    def val(self) -> RailSplit:
-        """What selects the best step."""
-        return self.split("val")
-
-    @property
-    def test(self) -> RailSplit:
-        """What nothing but a final evaluation may see."""
-        return self.split("test")
 
     def describe(self) -> dict[str, Any]:
         """The content of a run's `split.json`."""

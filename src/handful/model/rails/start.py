@@ -27,7 +27,7 @@ from handful.registry import build
 from handful.run import Run
 
 BACKBONE: dict[str, Any] = {"name": "efficientnet_lite0", "resolution": None}
-DECODER: dict[str, Any] = {"name": "row_distributions", "channels": 32}  # 64 find no more, and take twice as long
+DECODER: dict[str, Any] = {"name": "row_distributions", "channels": 32}  # half the work of 64
 HALVES = 2
 VIEWS, STEPS, RATE, BATCH = 60, 120, 4e-3, 6  # of a decoder that is trained from the start
 UNMIRRORED = 0.5  # of the random numbers of a view: above it, as `matrices` has it, there is no mirror

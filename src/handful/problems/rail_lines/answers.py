@@ -13,7 +13,7 @@ from handful.data.rails.rows import line_on
 from handful.problems.rail_lines.predictions import BLUR, NEAR, Lines, spans
 
 NAMES = ("left", "right")
-ERROR = 0.55  # of the excess spread, is what the error was on places never seen (docs/rails.md)
+ERROR = 0.55  # of the excess spread is taken for the error's deviation: chosen by eye, its check is still to come
 
 
 class Answer(NamedTuple):

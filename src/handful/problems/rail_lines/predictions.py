@@ -1,4 +1,4 @@
-"""Rail lines: x is an image [3, H, W], y its lines on rows [L, R, 2]; the metric is the IoU of the path.
+"""What a network says of rail lines: what it means as lines, its loss, and how well lines agree with the true ones.
 
 A prediction gives, for each line and row, a distribution over columns, whose mean is where the line crosses the row,
 and whether the line is in that row: logits [L, R', C + 1] on R' rows, of which R is a multiple; the last is that of
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-WIDTH, NEAR = 1920, 20 / 1920  # of the picture in which a point within 20 pixels is right
+NEAR = 20 / 1920  # of the width: a point is right within 20 pixels of a picture 1,920 wide
 BLUR = 6 / 512  # deviation of the Gaussian around the true place that the distribution is to be
 STIFFNESS = 0.1
 FOUND = 0.85  # of its points right, and a line is found (TuSimple)

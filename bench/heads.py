@@ -1,13 +1,15 @@
-"""How long the heads of metric methods take: FRN's forms and GLoFA against the published computations.
+"""How long heads take: FRN's forms, GLoFA and the prototype unit of MPN against the published computations.
 
     python bench/heads.py [--setting NAME]... [--seconds 60] [--threads 2] [--device cuda] [--json FILE]
 
 From given features to logits, and back to features and parameters.  FRN as published makes a d x d matrix of each
 class and multiplies every query with all of them, so that there are N copies of the queries ("published Woodbury"; by
 Cholesky here, since batched LU is wrong in some CPU builds of torch).  GLoFA as published scores every query under
-every class's mask against every prototype and keeps the diagonal.  All forms must agree in float64 before the clock
-starts; then they take turns in one process, for --seconds a table and at least three times.  Peak memory is what
-torch's allocator holds for a step beyond its inputs.
+every class's mask against every prototype and keeps the diagonal.  MPN as published multiplies every position by every
+prototype, [B, HW, M, C], before it sums over either: from prototypes to the sum over them is the read-out, from
+features on the whole unit.  All forms must agree in float64 before the clock starts; then they take turns in one
+process, for --seconds a table and at least three times.  Peak memory is what torch's allocator holds for a step beyond
+its inputs.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from handful.decoders.prototype_unit import encode, read
 from handful.files import write_text
 from handful.memory import free_memory, peak_bytes, size
 from handful.methods.frn import FLOOR
@@ -38,6 +41,7 @@ Pass = Literal["forward", "forward and backward"]
 PASSES: tuple[Pass, ...] = ("forward", "forward and backward")
 Row = dict[str, Any]
 FRN_PUBLISHED, GLOFA_PUBLISHED = "published Woodbury", "published N x N"
+PROTOTYPES_PUBLISHED = "published HW x M x C"
 TOLERANCE = 1e-8
 LEAST, MOST = 3, 100  # repeats
 
@@ -69,6 +73,31 @@ def folded_glofa(support: Tensor, query: Tensor, task: Tensor, classes: Tensor, 
     return scores(query, support.sum(2), (1 + balance[0] * task) * (1 + balance[1] * classes))
 
 
+def published_read_out(x: Tensor, prototypes: Tensor) -> Tensor:
+    """Unit vectors [B, HW, C] and [B, M, C] -> y [B, HW, C], as in the table of shapes of note 003."""
+    shares = torch.softmax(x @ prototypes.mT, -1)
+    new_query = shares.unsqueeze(-1) * prototypes.unsqueeze(1)  # [B, HW, M, C]
+    return F.normalize(new_query.sum(2), dim=-1)
+
+
+def read_out(x: Tensor, prototypes: Tensor) -> Tensor:
+    """The same as a product of matrices."""
+    return read(torch.softmax(prototypes @ x.mT, 1), prototypes)
+
+
+def published_unit(features: Tensor, weight: Tensor) -> Tensor:
+    """Features [B, HW, C], weights [M, C] -> z = y + x [B, HW, C]."""
+    x = F.normalize(features, dim=-1)
+    attention = torch.softmax(F.linear(x, weight), 1)
+    weighted = attention.unsqueeze(-1) * x.unsqueeze(2)  # [B, HW, M, C]
+    return published_read_out(x, F.normalize(weighted.sum(1), dim=-1)) + x
+
+
+def unit(features: Tensor, weight: Tensor) -> Tensor:
+    """The same by the decoder's own products."""
+    return encode(features, weight).aggregation
+
+
 FRN_FORMS: dict[str, Callable[..., Tensor]] = {
     FRN_PUBLISHED: published_frn,
     "direct": direct,
@@ -77,6 +106,8 @@ FRN_FORMS: dict[str, Callable[..., Tensor]] = {
     "auto": distances,
 }
 GLOFA_FORMS: dict[str, Callable[..., Tensor]] = {GLOFA_PUBLISHED: published_glofa, "Handful": folded_glofa}
+READ_OUT_FORMS: dict[str, Callable[..., Tensor]] = {PROTOTYPES_PUBLISHED: published_read_out, "Handful": read_out}
+UNIT_FORMS: dict[str, Callable[..., Tensor]] = {PROTOTYPES_PUBLISHED: published_unit, "Handful": unit}
 
 
 @dataclass(frozen=True)
@@ -149,7 +180,49 @@ class GLoFA:
         return form(*inputs)
 
 
-Setting = FRN | GLoFA
+@dataclass(frozen=True)
+class Prototypes:
+    """M prototypes (the ways) of d channels, and how many positions of a window ask for them (the queries)."""
+
+    name: str
+    way: int
+    queries: int
+    d: int
+    tasks: int = 2
+    whole: bool = False
+    shot: ClassVar = 1
+    pretraining: ClassVar = False
+    ours: ClassVar = "Handful"
+    published: ClassVar = PROTOTYPES_PUBLISHED
+
+    def __str__(self) -> str:
+        part = "unit" if self.whole else "read-out"
+        return f"MPN, {part} of {self.way} prototypes, {self.tasks} windows at once"
+
+    @property
+    def forms(self) -> dict[str, Callable[..., Tensor]]:
+        """Of the read-out, or of the whole unit."""
+        return UNIT_FORMS if self.whole else READ_OUT_FORMS
+
+    def inputs(self, device: str, dtype: torch.dtype, queries: int | None = None) -> list[Tensor]:
+        """Features and weights for the unit; for the read-out unit vectors of the positions and the prototypes."""
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(self.tasks, queries or self.queries, self.d, generator=generator)
+        prototypes = torch.randn(self.tasks, self.way, self.d, generator=generator)
+        given = (x, prototypes[0]) if self.whole else (F.normalize(x, dim=-1), F.normalize(prototypes, dim=-1))
+        return [value.to(device, dtype) for value in given]
+
+    def logits(self, form: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Tensor:
+        """[B, HW, C]"""
+        return form(*inputs)
+
+    @property
+    def needs(self) -> int:
+        """Bytes of the published form at the least: the product, its gradient, and theirs."""
+        return 4 * 4 * self.tasks * self.queries * self.way * self.d
+
+
+Setting = FRN | GLoFA | Prototypes
 SETTINGS: dict[str, Setting] = {
     setting.name: setting
     for setting in (
@@ -166,8 +239,12 @@ SETTINGS: dict[str, Setting] = {
         GLoFA("glofa-20w5s", 20, 5, 300, 640),
         GLoFA("glofa-5w5s-8tasks", 5, 5, 75, 640, tasks=8),
         GLoFA("glofa-20w5s-8tasks", 20, 5, 300, 640, tasks=8),
+        Prototypes("prototypes-read-out", 10, 65_536, 128),
+        Prototypes("prototypes-unit", 10, 65_536, 128, whole=True),
         FRN("tiny", 3, 2, 4, 8, r=4),  # for trying the script out
         GLoFA("glofa-tiny", 3, 2, 4, 8),
+        Prototypes("prototypes-tiny", 3, 12, 8),
+        Prototypes("prototypes-unit-tiny", 3, 12, 8, whole=True),
     )
 }
 
@@ -338,6 +415,11 @@ def goals(row: Row) -> Iterator[tuple[str, float, float]]:
     where = f"{setting.name}, {row['pass']}"
     if isinstance(setting, GLoFA):
         yield f"{where}, times as fast as published", row["times_published"], 3 if setting.way <= 5 else 10
+        return
+    if isinstance(setting, Prototypes):
+        if not setting.whole:
+            yield f"{where}, times as fast as published", row["times_published"], 5
+            yield f"{where}, peak memory of the published form over its own", row["memory_of_published"], 5
         return
     yield f"{where}, times as fast as the best form", row["times_best"], 1 / 1.1
     if setting.pretraining:

@@ -28,8 +28,9 @@ from handful.demo.rails import write_frames
 from handful.files import write_text
 from handful.model import LineModel
 from handful.model.rails.model import LineNetwork
-from handful.model.rails.overlay import Overlay, VideoWriter
+from handful.model.rails.overlay import Overlay
 from handful.model.rails.shots import sources
+from handful.model.video_writer import VideoWriter
 from own_pictures import Rows, handful, row
 
 SHOTS, SEED, DRAWN = 5, 2026, 40  # frames to fit on; of the scenes; different ones to predict

@@ -1,6 +1,6 @@
 """How well the rails of places never seen are found, with and without a few annotated frames.
 
-    python bench/rails.py RUN RUN RUN [--shots 1 5 10] [--draws 20] [--json FILE]
+    python bench/rails.py RUN RUN RUN [--shots 1 5 10] [--draws 20] [--json FILE] [--sheet FILE] [--reliability FILE]
 
 RUN: runs of one recipe on the folds 0, 1 and 2 of `rails`, so that every place is tested once.  In each fold, and for
 each number of shots, `--draws` supports are drawn from the places that are tested, and the others are the queries.  A
@@ -8,11 +8,16 @@ place's figure is the mean over the draws in which it is a query; means and 95 %
 
 - zero-shot: the run as it was meta-trained; adapted: after its inner loop; each also with the mean of a picture and its
   mirror image, but of a decoder that adds to the mean line of the support, which no mirror turns;
-- fine-tuning: the same network as pre-training left it (of a run that had some), its decoder trained on the same frames
-  by Adam, with the rate and the steps that do best on the run's validation tasks;
+- pre-trained: the same network as pre-training left it, of a run that had some; fine-tuning: its decoder trained on the
+  same frames by Adam, with the rate and the steps that do best on the run's validation tasks;
 - support mean: the floor.
 
 `over adapted` is a row's path IoU less that of the adapted run, paired by place.
+
+At 5 shots, or the number nearest to it, the answers of the adapted run, with mirror images where there are any, can be
+drawn: --sheet, the best, the median and the worst places; --reliability, the confidences of their lines against the
+share of their points that is right, the means of which are then printed too (`rail_answers`).  What adaptation is for,
+tasks that need their support, is in `bench/rail_tasks.py`.
 """
 
 from __future__ import annotations
@@ -28,22 +33,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from handful.backbones import BACKBONES
 from handful.data.rails.store import RailFrames
 from handful.data.rails.targets import targets_of
 from handful.episodes import Episode
-from handful.evaluation import evaluate_method, interval
-from handful.files import read_tensors, write_text
-from handful.inner_loop import InnerAdam
+from handful.evaluation import interval
+from handful.files import write_text
 from handful.methods.gradient_based import GradientBased
-from handful.problems import RailLines
+from handful.problems.rail_lines import Lines
 from handful.problems.rail_lines.predictions import mirrored
 from handful.problems.rail_lines.tasks import beside, seen
-from handful.registry import build
+from handful.report import save
+from handful.report.rails import reliability
 from handful.run import Run
 from handful.runtime import environment
+from rail_answers import Answered, calibration, sheet, together
+from rail_parts import figures, fine_tuned, floor_figures, opened, tuning_arguments
 
-RATES, STEPS, TRIED = (1e-4, 3e-4, 1e-3), 20, 10  # of plain fine-tuning, and the tasks to choose by
+DRAWN = 5  # shots of the answers that are drawn
 Scores = dict[str, NDArray[np.float64]]  # figure -> its value for each place
 
 
@@ -59,8 +65,11 @@ def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
     found: dict[tuple[str, int], list[Scores]] = defaultdict(list)
+    answers: list[Answered] = []
     for folder in options.runs:
-        for key, scores in one_fold(Run.open(folder), options.shots, options.draws).items():
+        scored, answered = one_fold(Run.open(folder), options)
+        answers.append(answered)
+        for key, scores in scored.items():
             found[key].append(scores)
             print(f"{folder.name}, {key[1]} shots, {key[0]}: path IoU {scores['path_iou'].mean():.3f}", flush=True)
     whole = {
@@ -74,6 +83,12 @@ def main() -> None:
     print(table(rows))
     if options.json:
         write_text(options.json, json.dumps(rows, indent=1))
+    if options.sheet:
+        save(sheet(answers), options.sheet)
+    if options.reliability:
+        save(reliability(*together(answers)), options.reliability)
+    if options.sheet or options.reliability:
+        print(calibration([folder.name for folder in options.runs], answers))
 
 
 def arguments() -> argparse.Namespace:
@@ -81,49 +96,66 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--shots", nargs="+", type=int, default=[1, 5, 10])
     parser.add_argument("--draws", type=int, default=20)
+    tuning_arguments(parser)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--sheet", type=Path, help="PNG")
+    parser.add_argument("--reliability", type=Path, help="PNG")
     return parser.parse_args()
 
 
-def one_fold(run: Run, shots: list[int], draws: int) -> dict[tuple[str, int], Scores]:
-    """(row, shots) -> the figures of every tested place of a run."""
-    method, data = run.method, run.data
-    assert isinstance(method, GradientBased)
+def one_fold(run: Run, options: argparse.Namespace) -> tuple[dict[tuple[str, int], Scores], Answered]:
+    """(row, shots) -> the figures of every tested place of a run; and its answers that are drawn."""
+    (method, problem), data = opened(run), run.data
     assert isinstance(data, RailFrames)
-    assert isinstance(method.problem, RailLines)
-    tuned, steps = fine_tuned(run)
+    tuned, steps = fine_tuned(run, options.tuning_steps, options.tuning_tasks)
     places = places_of(data, method)
     others = places_of(data, tuned) if tuned else places
     random = np.random.default_rng(0)
     sums: dict[tuple[str, int], dict[str, Tensor]] = {}
     counts: dict[int, Tensor] = {}
-    for shot in shots:
+    drawn = min(options.shots, key=lambda shot: abs(shot - DRAWN))
+    kept: list[tuple[Tensor, Lines, Tensor, Tensor]] = []
+    for shot in options.shots:
         counts[shot] = torch.zeros(len(places.targets))
-        for _ in range(draws):
+        for _ in range(options.draws):
             order = torch.from_numpy(random.permutation(len(places.targets)))
             support, query = order[:shot], order[shot:]
             counts[shot][query] += 1
-            predictions = answered(method, places, support, query)
-            rows = {"zero-shot": predictions[0], "adapted": predictions[-1]}
+            rows = {
+                "zero-shot": answered(method, places, support, query, 0),
+                "adapted": answered(method, places, support, query, method.inner_steps),
+            }
             if tuned:
-                rows["fine-tuning"] = answered(tuned, others, support, query)[steps]
+                rows["pre-trained"] = answered(tuned, others, support, query, 0)
+                rows["fine-tuning"] = answered(tuned, others, support, query, steps)
             targets = beside(places.targets[query][None], places.targets[support][None])
-            scored = {}
+            said = {}
             for name, both in rows.items():
-                plain, flipped = both.chunk(2)
-                scored[name] = figures(method, plain, targets)
-                if not method.problem.residual:
-                    scored[f"{name}, mirrored too"] = figures(method, (plain + mirrored(flipped)) / 2, targets)
-            floor = method.problem.floors(Episode(targets, targets, targets, targets.movedim(1, 0)))
-            scored["support mean"] = floor["support mean"]
+                said[name], flipped = both.chunk(2)
+                if not problem.residual:
+                    said[f"{name}, mirrored too"] = (said[name] + mirrored(flipped)) / 2
+            scored = {name: figures(problem, plain, targets) for name, plain in said.items()}
+            scored["support mean"] = floor_figures(problem, targets)
             for name, values in scored.items():
                 total = sums.setdefault((name, shot), {})
                 for figure, value in values.items():
                     total.setdefault(figure, torch.zeros(len(places.targets), dtype=torch.float64))[query] += value
-    return {
+            if shot == drawn:
+                best = "adapted" if problem.residual else "adapted, mirrored too"
+                kept.append((query, problem.lines(said[best], targets[0]), targets[0], scored[best]["path_iou"]))
+    means = {
         key: {name: (total / counts[key[1]]).numpy() for name, total in value.items()} for key, value in sums.items()
     }
+    place, lines, of, iou = zip(*kept)
+    return means, Answered(
+        names=[data.names[i] for i in data.test.ids],
+        pictures=data.test.fetch(data.test.ids),
+        place=torch.cat(place),
+        lines=Lines(*map(torch.cat, zip(*lines))),
+        targets=torch.cat(of),
+        iou=torch.cat(iou),
+    )
 
 
 def places_of(data: RailFrames, method: GradientBased) -> Fold:
@@ -142,39 +174,12 @@ def places_of(data: RailFrames, method: GradientBased) -> Fold:
     return Fold(features, flipped, targets)
 
 
-def answered(method: GradientBased, places: Fold, support: Tensor, query: Tensor) -> Tensor:
-    """Predictions after every inner step for the queries, then for their mirror images, [S + 1, 2q, L, R', C + 1]."""
+def answered(method: GradientBased, places: Fold, support: Tensor, query: Tensor, steps: int) -> Tensor:
+    """Predictions after so many inner steps for the queries, then for their mirror images, [2q, L, R', C + 1]."""
     known, asked = (beside(places.targets[ids][None], places.targets[support][None]) for ids in (support, query))
     x = torch.cat([places.features[query], places.flipped[query]])[None]
-    return method.predict(Episode(places.features[support][None], known, x, asked.repeat(1, 2, 1, 1, 1)))[:, 0]
-
-
-def figures(method: GradientBased, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """Every figure of each query: predictions [q, L, R', C + 1], targets [1, q, L, R, 4]."""
-    alone = predictions.unsqueeze(1), targets.movedim(1, 0)
-    return {method.problem.metric: method.problem.score(*alone), **method.problem.measures(*alone)}
-
-
-def fine_tuned(run: Run) -> tuple[GradientBased | None, int]:
-    """What pre-training left, its decoder to be trained by Adam, and for how many steps; None if there was none."""
-    if run.recipe.pretrain is None:
-        return None, 0
-    weights, _ = read_tensors(run.folder / "pretrain" / "checkpoints" / "best" / "model.safetensors")
-    network = {name.removeprefix("network."): value for name, value in weights.items() if name.startswith("network.")}
-    protocol = run.recipe.protocols()[0].model_copy(update={"tasks": TRIED, "inner_steps": STEPS})
-    found: list[tuple[float, GradientBased, int]] = []
-    for rate in RATES:
-        backbone = build("backbone", BACKBONES, run.recipe.backbone.spec(), input_shape=run.data.input_shape)
-        method = GradientBased(backbone, optimizer=InnerAdam(rate), inner_steps=STEPS, adapted=["head"])
-        method.problem = run.method.problem
-        method.attach_head(method.problem.outputs(1))
-        method.network.load_state_dict(network)
-        by_step = evaluate_method(method, run.data.val, protocol, seed=run.recipe.seed).by_inner_step
-        step = int(np.argmax(by_step))
-        print(f"{run.folder.name}, fine-tuning by {rate:g}: best {by_step[step]:.3f} after {step} steps", flush=True)
-        found.append((by_step[step], method, step))
-    _, best, steps = max(found, key=lambda tried: tried[0])
-    return best, steps
+    episode = Episode(places.features[support][None], known, x, asked.repeat(1, 2, 1, 1, 1))
+    return method.predict(episode, steps, every_step=False)[-1, 0]
 
 
 def summary(scores: Scores, adapted: Scores) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 BENCH = Path(__file__).parents[1] / "bench"
 
@@ -30,7 +31,18 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("setting", ["tiny", "glofa-tiny", "conv4-5w1s", "conv4-5w5s", "glofa-5w5s-8tasks"])
+FORMS = [
+    "tiny",
+    "glofa-tiny",
+    "conv4-5w1s",
+    "conv4-5w5s",
+    "glofa-5w5s-8tasks",
+    "prototypes-tiny",
+    "prototypes-unit-tiny",
+]
+
+
+@pytest.mark.parametrize("setting", FORMS)
 def test_forms_compute_the_same(bench: ModuleType, setting: str) -> None:
     assert bench.disagreement(bench.SETTINGS[setting], "cpu")[0] < bench.TOLERANCE
 
@@ -44,6 +56,28 @@ def test_the_published_form_of_frn_is_its_equation(bench: ModuleType) -> None:
     hat = torch.linalg.inv(gram + 0.25 * torch.eye(setting.d, dtype=torch.float64)) @ gram
     expected = (query[0].unsqueeze(1) - rho * query[0].unsqueeze(1) @ hat).square().sum(-1).mean(-1)  # [Q, N]
     torch.testing.assert_close(bench.published_frn(query, support, penalty, rho)[0], expected)
+
+
+def test_the_read_out_has_the_shapes_of_note_003(bench: ModuleType) -> None:
+    setting = bench.SETTINGS["prototypes-read-out"]
+    assert (setting.tasks, setting.queries, setting.way, setting.d) == (2, 65_536, 10, 128)
+    query, keys = setting.inputs("cpu", torch.float32, 5)
+    assert (query.shape, keys.shape) == ((2, 5, 128), (2, 10, 128))
+    made: list[tuple[int, ...]] = []
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            result = func(*args, **(kwargs or {}))
+            made.extend([tuple(result.shape)] if isinstance(result, Tensor) else [])
+            return result
+
+    for form, held in ((bench.published_read_out, True), (bench.read_out, False)):
+        made.clear()
+        with Watch():
+            assert form(query, keys).shape == (2, 5, 128)
+        assert ((2, 5, 10, 128) in made) == held
 
 
 @pytest.mark.parametrize("wrong", ["value", "gradient", "nothing"])
@@ -67,12 +101,13 @@ def test_forms_that_differ_are_not_timed(
 
 def test_runs_end_to_end(tmp_path: Path) -> None:
     rows_file = tmp_path / "rows.json"
-    done = run("--setting", "tiny", "--setting", "glofa-tiny", "--seconds", "0", "--json", str(rows_file))
+    settings = [word for name in ("tiny", "glofa-tiny", "prototypes-tiny") for word in ("--setting", name)]
+    done = run(*settings, "--seconds", "0", "--json", str(rows_file))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("all agree in float64") == 2
+    assert done.stdout.count("all agree in float64") == 3
     rows = json.loads(rows_file.read_text(encoding="utf-8"))
     measured = [row for row in rows if row["form"]]
-    assert len(measured) == 2 * (5 + 2)  # passes and forms
+    assert len(measured) == 2 * (5 + 2 + 2)  # passes and forms
     for row in measured:
         assert 0 < row["min"] <= row["median"] <= row["max"]
         assert (row["repeats"], row["unit"]) == (3, "s")
@@ -80,14 +115,19 @@ def test_runs_end_to_end(tmp_path: Path) -> None:
         assert row["machine_torch"]
     goals = [row for row in rows if not row["form"]]
     assert {row["measured"] for row in goals} == {
-        f"goal: {name}, {passes}, times as fast as {other}"
-        for name, other in (("tiny", "the best form"), ("glofa-tiny", "published"))
+        f"goal: {name}, {passes}, {goal}"
+        for name, goal in (
+            ("tiny", "times as fast as the best form"),
+            ("glofa-tiny", "times as fast as published"),
+            ("prototypes-tiny", "times as fast as published"),
+            ("prototypes-tiny", "peak memory of the published form over its own"),
+        )
         for passes in ("forward", "forward and backward")
     }
     assert all(row["reached"] == (row["median"] >= row["goal"]) for row in goals)
 
 
-def test_goals_of_pretraining(bench: ModuleType) -> None:
+def test_goals(bench: ModuleType) -> None:
     row: dict[str, Any] = {"setting": "pretraining-16", "pass": "forward"}
     row |= {"times_best": 1.0, "times_published": 9.0, "memory_of_published": 1.5}
     found = {name.split(", ")[2]: figure >= least for name, figure, least in bench.goals(row)}
@@ -96,6 +136,8 @@ def test_goals_of_pretraining(bench: ModuleType) -> None:
         "times as fast as published": True,
         "peak memory of the published form over its own": False,
     }
+    assert [least for *_, least in bench.goals({**row, "setting": "prototypes-read-out"})] == [5, 5]
+    assert not list(bench.goals({**row, "setting": "prototypes-unit"}))
     way = {"glofa-5w5s": 3, "glofa-20w5s": 10}
     assert {name: next(bench.goals({**row, "setting": name}))[2] for name in way} == way
 

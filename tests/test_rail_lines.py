@@ -143,7 +143,7 @@ def test_what_a_recipe_of_rail_lines_refuses(change: str, message: str, tmp_path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("decoder={name: row_distributions}", "A decoder is for rail lines, and 'folder' is data of classification"),
+        ("decoder={name: row_distributions}", "A decoder is for rail lines and video anomalies, and 'folder' is"),
         ("train.augment=cameras", "as drawings or as photos, and not by cameras"),
         ("pretrain={steps: 1, batch: 2, augment: cameras}", "as drawings or as photos, and not by cameras"),
     ],

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from handful import backbones, data, methods, problems
     from handful.errors import HandfulError
     from handful.evaluation import evaluate
-    from handful.model import LineModel, Model, fit, load_model
+    from handful.model import LineModel, Model, VideoModel, fit, load_model
     from handful.model.classifier import FewShotClassifier
     from handful.run import Run
     from handful.training import train
@@ -31,6 +31,7 @@ _PLACES = {
     "LineModel": "handful.model",
     "Model": "handful.model",
     "Run": "handful.run",
+    "VideoModel": "handful.model",
     "evaluate": "handful.evaluation",
     "fit": "handful.model",
     "load_model": "handful.model",
@@ -43,6 +44,7 @@ __all__ = [
     "LineModel",
     "Model",
     "Run",
+    "VideoModel",
     "backbones",
     "data",
     "evaluate",

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -17,13 +17,16 @@ from torch import Tensor
 from handful import wording
 from handful.data.dataset import Data, Split
 from handful.data.store import ClassSplit
+from handful.data.video.store import ClipSplit
+from handful.detection import METRIC, Figures, detected, hash_of, opening
 from handful.embedding import EmbeddedTasks
 from handful.episodes import Episode, EpisodeSampler, Sampler
-from handful.errors import HandfulError
+from handful.errors import HandfulError, unknown
 from handful.files import to_json, write_text
 from handful.inner_loop import NormStats, has_batch_norm
 from handful.methods import Method, Metric
 from handful.problems import problem_of
+from handful.problems.video_anomaly.tasks import Support
 from handful.recipe import Protocol
 from handful.runtime import keep_freed_memory
 
@@ -60,10 +63,12 @@ class Result:
     inner_steps: int
     by_inner_step: list[float]
     by_inner_step_ci95: list[float]
-    floors: dict[str, dict[str, float]]
+    floors: dict[str, dict[str, Any]]
     seconds: float
     measures: dict[str, dict[str, float]] = field(default_factory=dict)
     """Further figures after the last inner step, each with its mean and ci95."""
+    support: str | None = None
+    """Of labelled clips: where the support is from."""
     note: str | None = None
     trained_on: str | None = None
     """The data of training, where the tasks are drawn from other data."""
@@ -98,15 +103,16 @@ class Result:
     def file_name(self) -> str:
         """Name of the file that holds it in a run's `eval` folder."""
         elsewhere = f"{self.data}-{self.task_hash[:8]}-" if self.trained_on else ""
+        published = "-clip_start" if self.support == "clip_start" else ""
         return (
             f"{elsewhere}{self.split}-{self.way}w{self.shot}s{self.query}q-{self.tasks}tasks-seed{self.seed}"
-            f"-{self.norm_stats}-{self.inner_steps}steps.json"
+            f"-{self.norm_stats}-{self.inner_steps}steps{published}.json"
         )
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, and the metric and the means of further figures by their names too."""
         further = {name: figure["mean"] for name, figure in self.measures.items()}
-        named = {self.metric: self.mean, **further} if further else {}
+        named = {self.metric: self.mean, **nested(further)} if further else {}
         return {**asdict(self), **named}
 
     def to_json(self) -> str:
@@ -121,7 +127,9 @@ class Result:
 
 
 def interval(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Half width of the 95 % interval of the mean over the last axis: 1.96 s / sqrt(n), s with n - 1."""
+    """Half width of the 95 % interval of the mean over the last axis: 1.96 s / sqrt(n), s with n - 1; NaN of one."""
+    if values.shape[-1] < 2:
+        return np.full(values.shape[:-1], np.nan)
     with np.errstate(invalid="ignore"):  # a diverged adaptation has an infinite error, and no interval
         width: NDArray[np.float64] = 1.96 * values.std(-1, ddof=1) / np.sqrt(values.shape[-1])
     return width
@@ -138,13 +146,15 @@ def evaluate(
     inner_steps: int | None = None,
     norm_stats: NormStats | None = None,
     inductive: bool = False,
+    support: Support | None = None,
     seed: int | None = None,
     embed_once: bool = True,
 ) -> Result:
     """Score a run on a split (its test classes by default); what is not said is as in its recipe's evaluation.
 
     split: of the run's data, or of other data of the same shape, to see how far what was learned carries;
-    inductive: with the method's own inductive statistics; embed_once: as in `evaluate_method`.
+    inductive: with the method's own inductive statistics; support: of labelled clips, `clip_start` to take the first
+    windows of each for normal, as published; embed_once: as in `evaluate_method`.
     """
     if inductive:
         if norm_stats not in (None, run.method.inductive):
@@ -160,6 +170,7 @@ def evaluate(
         "tasks": tasks,
         "inner_steps": inner_steps,
         "norm_stats": norm_stats,
+        "support": support,
     }
     protocol = run.recipe.protocols()[0].model_copy(update={k: v for k, v in said.items() if v is not None})
     seed = run.recipe.seed if seed is None else seed
@@ -215,6 +226,11 @@ def evaluate_method(
     norm_stats: NormStats = protocol.norm_stats or method.norm_stats
     inner_steps = method.inner_steps if protocol.inner_steps is None else protocol.inner_steps
     sampler = method.problem.sampler(split, protocol.way, protocol.shot, protocol.query, seed)
+    labelled = isinstance(split, ClipSplit) and split.labelled
+    if protocol.support not in get_args(Support):
+        raise unknown("support", protocol.support, get_args(Support))
+    if protocol.support != "normal" and not labelled:
+        raise HandfulError(f"support is {protocol.support}, which is for labelled clips, and these have no labels.")
     method.attach_head(method.problem.outputs(protocol.way))
     if embed_once and isinstance(method, Metric) and isinstance(sampler, EpisodeSampler):
         method.predict(sampler.episodes(0, 1, device=method.device), inner_steps, norm_stats)  # may refuse them
@@ -224,8 +240,17 @@ def evaluate_method(
         def predict(episode: Episode, start: int, stop: int) -> Tensor:
             return method.predict(episode, inner_steps, norm_stats)
 
-    scores, measures, floors = score_tasks(method, sampler, protocol.tasks, predict)
-    means, widths, metric = scores.mean(1), interval(scores), method.problem.metric
+    metric, task_hash, said, query = method.problem.metric, "", note(method, split), protocol.query
+    if isinstance(split, ClipSplit) and labelled:
+        norm_stats, metric = method.inductive, METRIC
+        scores, measures, floors, query = score_clips(method, split, protocol, inner_steps, seed)
+        task_hash = hash_of(split, protocol.shot, protocol.tasks, seed, protocol.support)
+        if protocol.support == "clip_start":
+            said = " ".join(filter(None, [opening(split, protocol.shot), said]))
+    else:
+        scores, measures, floors = score_tasks(method, sampler, protocol.tasks, predict)
+        task_hash = sampler.task_hash(protocol.tasks)
+    means, widths = scores.mean(1), interval(scores)
     normalised = has_batch_norm(method.network)
     return Result(
         problem=method.problem.name,
@@ -236,23 +261,25 @@ def evaluate_method(
         metric=metric,
         mean=float(means[-1]),
         ci95=float(widths[-1]),
-        tasks=protocol.tasks,
+        tasks=scores.shape[1],
         way=protocol.way,
         shot=protocol.shot,
-        query=protocol.query,
+        query=query,
         seed=seed,
-        task_hash=sampler.task_hash(protocol.tasks),
+        task_hash=task_hash,
         norm_stats=norm_stats if normalised else "none",
         transductive=norm_stats == "batch" and normalised,
         inner_steps=inner_steps,
         by_inner_step=means.tolist(),
         by_inner_step_ci95=widths.tolist(),
         floors={
-            name: {**summed(found[metric]), **(means_of(found) if measures else {})} for name, found in floors.items()
+            name: {**summed(found[metric]), **(nested(means_of(found)) if measures else {})}
+            for name, found in floors.items()
         },
         seconds=round(time.perf_counter() - started, 2),
         measures={name: summed(values) for name, values in measures.items()},
-        note=note(method, split),
+        support=protocol.support if labelled else None,
+        note=said,
         run=run or {},
         per_task=scores[-1].tolist(),
     )
@@ -288,6 +315,34 @@ def score_tasks(
         for name, floor in problem.floors(episode).items():
             collect(floors.setdefault(name, {}), floor)
     return torch.cat(scores, 1).numpy(), whole(measures), {name: whole(parts) for name, parts in floors.items()}
+
+
+def score_clips(
+    method: Method, split: ClipSplit, protocol: Protocol, inner_steps: int, seed: int
+) -> tuple[NDArray[np.float64], Measures, dict[str, Measures], int]:
+    """As `score_tasks`, of labelled clips, whose tasks are draws of the support; and how many frames are judged."""
+    found = detected(method, split, protocol.shot, protocol.tasks, inner_steps, seed, protocol.support)
+    scores = np.array([[figures["auc/raw"] for figures in draws] for draws in found.by_step])
+    return scores, listed(found.by_step[-1]), {name: listed(of) for name, of in found.floors.items()}, found.frames
+
+
+def listed(draws: list[Figures]) -> Measures:
+    """Each figure of every draw, and the metric among them."""
+    return {METRIC: np.array([of["auc/raw"] for of in draws])} | {
+        name: np.array([of[name] for of in draws]) for name in draws[0]
+    }
+
+
+def nested(figures: dict[str, float]) -> dict[str, Any]:
+    """Figures named `group/name` as a group each."""
+    found: dict[str, Any] = {}
+    for name, value in figures.items():
+        group, slash, inner = name.partition("/")
+        if slash:
+            found.setdefault(group, {})[inner] = value
+        else:
+            found[name] = value
+    return found
 
 
 def collect(parts: dict[str, list[Tensor]], found: dict[str, Tensor]) -> None:

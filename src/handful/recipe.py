@@ -10,12 +10,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from handful.backbones import BACKBONES
-from handful.data import DRAWN, FRAMED, READERS
+from handful.data import DRAWN, FILMED, FRAMED, READERS
 from handful.data.augment import Augment
 from handful.decoders import DECODERS
 from handful.errors import HandfulError, unknown
 from handful.inner_loop import NormStats
 from handful.methods import METHODS
+from handful.problems.video_anomaly.tasks import Support
 from handful.registry import check_options
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -53,6 +54,10 @@ class DataRecipe(_Section):
     """Rendered scenes to train on (`rails`, `rail_scenes`)."""
     targets: Literal["ego", "varied"] | None = None
     """What a task asks for: the train's own rails, or one of many pairs of lines (`rails`, `rail_scenes`)."""
+    window: int | None = Field(None, ge=2)
+    """Frames that the next one is predicted from (clips)."""
+    clips: int | None = Field(None, ge=1)
+    """Rendered clips to train on (`sprites`)."""
 
 
 class PartRecipe(BaseModel):
@@ -72,7 +77,7 @@ class LoopRecipe(_Section):
     steps: int = Field(ge=0)
     augment: Augment = "none"
     """Vary every training image: as `drawings` (turn, scale, shear, shift) or `photos` (crop, mirror, colours); frames
-    of a rail line as seen by other `cameras`."""
+    of a rail line as seen by other `cameras`; windows of `clips` mirrored and played backwards."""
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = Field(1e-3, gt=0)
     head_lr: float | None = Field(None, gt=0)
@@ -138,6 +143,8 @@ class Protocol(_Section):
     tasks: int = Field(600, ge=2)
     inner_steps: int | None = Field(None, ge=0)
     norm_stats: NormStats | None = None
+    support: Support = "normal"
+    """Of labelled clips: whether the support is drawn from the scene's `normal` footage, or is the `clip_start`."""
 
 
 class ProtocolRecipe(_Section):
@@ -149,6 +156,7 @@ class ProtocolRecipe(_Section):
     tasks: int | None = Field(None, ge=2)
     inner_steps: int | None = Field(None, ge=0)
     norm_stats: NormStats | None = None
+    support: Support | None = None
 
     def said(self) -> dict[str, Any]:
         """What is set."""
@@ -169,7 +177,7 @@ class Recipe(_Section):
     data: DataRecipe
     backbone: PartRecipe
     decoder: PartRecipe | None = None
-    """What turns the backbone's maps into lines, for rail lines."""
+    """What turns the backbone's maps into lines or into a frame, for rail lines and video anomalies."""
     method: PartRecipe
     pretrain: PretrainRecipe | None = None
     train: TrainRecipe
@@ -237,7 +245,7 @@ def read_section(text: str) -> dict[str, Any]:
 def read_data_recipe(text: str) -> DataRecipe:
     """A `data` section from a name, or from YAML such as `{name: folder, root: photos}`."""
     section = read_section(text)
-    if (name := section["name"]) not in {**READERS, **DRAWN, **FRAMED} and Path(name).is_dir():
+    if (name := section["name"]) not in {**READERS, **DRAWN, **FRAMED, **FILMED} and Path(name).is_dir():
         raise HandfulError(f"{name} is a folder; to read it as a data set, say '{{name: folder, root: {name}}}'.")
     try:
         return DataRecipe(**section)

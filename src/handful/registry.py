@@ -23,7 +23,7 @@ BACKBONES: Registry = {}
 DECODERS: Registry = {}
 METHODS: Registry = {}
 # Arguments that no recipe sets: other parts, and what the data decides.
-HANDED_IN = ("backbone", "input_shape", "shapes", "lines")
+HANDED_IN = ("backbone", "input_shape", "shapes", "lines", "features", "frame")
 
 
 def part(registry: Registry, name: str) -> Callable[[Maker], Maker]:

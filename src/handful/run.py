@@ -182,4 +182,6 @@ def open_data(data: DataRecipe) -> Data:
         fold=data.fold,
         scenes=data.scenes,
         targets=data.targets,
+        window=data.window,
+        clips=data.clips,
     )

@@ -12,8 +12,8 @@ def name(metric: str) -> str:
 
 
 def scale(metric: str) -> float:
-    """What a value is multiplied by on the screen: 100 for accuracies, which are fractions in JSON."""
-    return 100.0 if "accuracy" in metric.lower() else 1.0
+    """What a value is multiplied by on the screen: 100 for accuracies and areas, which are fractions in JSON."""
+    return 100.0 if any(word in metric.lower() for word in ("accuracy", "auc")) else 1.0
 
 
 def axis(metric: str, of: str = "") -> str:

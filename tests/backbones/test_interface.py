@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from handful.backbones import BACKBONES, conv4, efficientnet_lite0, resnet12, resnet18
+from handful.backbones import BACKBONES, conv4, efficientnet_lite0, resnet12, resnet18, unet
 from handful.errors import HandfulError
 from handful.recipe import parse
 
@@ -22,6 +22,8 @@ CASES: list[tuple[Any, dict[str, Any]]] = [
     (efficientnet_lite0, {**LITE, "input_shape": (3, 33, 65)}),
     (efficientnet_lite0, {**LITE, "input_shape": (1, 28, 28), "frozen": False}),
     (efficientnet_lite0, {"weights": "none", "resolution": 40, "input_shape": (3, 28, 56)}),
+    (unet, {"widths": (4, 6, 8), "input_shape": (4, 32, 20)}),
+    (unet, {"widths": (4, 6, 8), "input_shape": (12, 32, 20), "channels": 3, "upsampling": "transposed"}),
 ]
 
 
@@ -50,7 +52,7 @@ def test_a_pyramid_ends_in_the_last_maps(maker: Any, options: dict[str, Any]) ->
     torch.testing.assert_close(pyramid[-1], backbone.maps(images))
 
 
-@pytest.mark.parametrize("maker", [conv4, resnet12, resnet18, efficientnet_lite0])
+@pytest.mark.parametrize("maker", [conv4, resnet12, resnet18, efficientnet_lite0, unet])
 def test_points_are_no_images(maker: Any) -> None:
     with pytest.raises(HandfulError, match=r"takes images \[channels, height, width\], not inputs \[1\]; use .* mlp"):
         maker(input_shape=(1,))

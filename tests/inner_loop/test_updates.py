@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from handful.errors import HandfulError
-from handful.inner_loop import GradientDescent, InnerAdam, Rates
+from handful.inner_loop import GradientDescent, InnerAdam, Params, Rates, ScaledDescent
 
 TASKS, STEPS, LR = 3, 4, 0.25
 START = {"weight": torch.arange(6.0, dtype=torch.float64).view(2, 3) / 3, "bias": torch.ones(2, dtype=torch.float64)}
@@ -148,3 +148,45 @@ def test_adams_state_is_saved_with_the_weights_and_is_not_learned() -> None:
     assert set(optimizer.state_dict()) == {"steps", "second_moment0", "second_moment1"}
     assert list(optimizer.parameters()) == []
     assert optimizer.learned_rates() == {}
+
+
+class TestScaledDescent:
+    def scaled(self, kind: Rates = "fixed") -> ScaledDescent:
+        optimizer = ScaledDescent(LR, kind, STEPS)
+        optimizer.attach(START)
+        return optimizer
+
+    def test_is_torchs_adam_without_first_moment_begun_anew_for_every_task(self) -> None:
+        optimizer = self.scaled()
+        for _ in range(2):
+            update = optimizer.start(stacked())
+            params: Params = stacked()
+            plain = [{n: v.clone().requires_grad_() for n, v in START.items()} for _ in range(TASKS)]
+            adams = [torch.optim.Adam(task.values(), LR, betas=(0.0, 0.999)) for task in plain]
+            for step in range(STEPS):
+                grads = drawn(step)
+                params = update(step, params, grads)
+                for number, (task, adam) in enumerate(zip(plain, adams)):
+                    for name, value in task.items():
+                        value.grad = grads[name][number].clone()
+                    adam.step()
+            for name in START:
+                torch.testing.assert_close(params[name], torch.stack([task[name].detach() for task in plain]))
+
+    def test_a_step_that_is_computed_again_is_the_same(self) -> None:
+        update, params = self.scaled().start(stacked()), stacked()
+        seen: list[Params] = [params]
+        for step in range(STEPS):
+            seen.append(update(step, seen[-1], drawn(step)))
+        for step in reversed(range(STEPS)):
+            again = update(step, seen[step], drawn(step))
+            assert all(torch.equal(again[name], seen[step + 1][name]) for name in START)
+
+    def test_its_rate_is_learned_through_the_step_it_scales(self) -> None:
+        optimizer, grads = self.scaled("per_tensor"), drawn(0)
+        moved = optimizer.start(stacked())(0, stacked(), grads)
+        sum(value.sum() for value in moved.values()).backward()  # type: ignore[union-attr]
+        for name, index in optimizer.position.items():
+            rate = optimizer.learned[index].grad
+            assert rate is not None
+            assert rate.item() == pytest.approx(-grads[name].sign().sum().item(), abs=1e-6)

@@ -27,7 +27,8 @@ from handful.model.start import from_model
 from handful.serve import Limits, teaching
 from handful.serve import api as endpoints
 from handful.serve.limits import Refused
-from handful.serve.server import Served, application
+from handful.serve.served import Served
+from handful.serve.server import application
 from tests.serve.conftest import maml, png
 
 Client = Callable[..., TestClient]

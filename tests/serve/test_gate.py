@@ -20,7 +20,8 @@ from handful.model import Model
 from handful.model.start import from_model
 from handful.serve import Limits, gate
 from handful.serve.gate import Gate
-from handful.serve.server import Served, application, names_of
+from handful.serve.served import Served
+from handful.serve.server import application, names_of
 from tests.serve.conftest import png
 
 

@@ -17,7 +17,7 @@ from handful.model import Model
 from handful.model.start import from_model
 from handful.serve import Limits
 from handful.serve.page import DROP, headline, page, remark, spoken, within
-from handful.serve.server import Served
+from handful.serve.served import Served
 from handful.serve.teaching import Shelf, Taught, ask, teach
 from handful.serve.uploads import PNG
 from handful.serve.worker import Worker

@@ -20,7 +20,8 @@ from handful.errors import HandfulError
 from handful.model import Model
 from handful.serve import Limits
 from handful.serve import server as rooms
-from handful.serve.server import listen, open_served
+from handful.serve.served import open_served
+from handful.serve.server import listen
 from handful.serve.teaching import teach
 from tests.conftest import Command, ok, refused
 from tests.serve.conftest import Server, maml, started, support_of

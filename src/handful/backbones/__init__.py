@@ -14,6 +14,7 @@ from handful.backbones.resnet12 import ResNet12 as resnet12
 from handful.backbones.resnet18 import ResNet18 as resnet18
 from handful.backbones.small import Small as small
 from handful.backbones.timm import Timm as timm
+from handful.backbones.unet import UNet as unet
 from handful.backbones.weights import weights_to_follow
 from handful.registry import BACKBONES
 
@@ -26,5 +27,6 @@ __all__ = [
     "resnet18",
     "small",
     "timm",
+    "unet",
     "weights_to_follow",
 ]

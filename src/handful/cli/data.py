@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from handful.cli.parts import list_parts
 from handful.cli.shared import LARGEST_SEED, Json, flag, show
 from handful.errors import HandfulError
+
+if TYPE_CHECKING:
+    from handful.data import VideoClips
 
 
 def list_data(as_json: Json = False) -> None:
@@ -18,10 +21,12 @@ def list_data(as_json: Json = False) -> None:
 
 
 def check(
-    folder: Annotated[Path, typer.Argument(help="A folder: archives, class folders, annotated frames, or a store.")],
+    folder: Annotated[
+        Path, typer.Argument(help="A folder: archives, class folders, annotated frames, clips, or a store.")
+    ],
     sheet: Annotated[
         Path | None,
-        typer.Option(help="Also draw the first pictures of each class, or frames with their lines, as a PNG."),
+        typer.Option(help="Also draw the first pictures of each class, frames with their lines, or clips, as a PNG."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -36,10 +41,17 @@ def check(
     found = look_through(folder)
     lines, written = [str(found)], []
     if sheet is not None:
+        from handful.data.checking import clips_of
+        from handful.data.video.checking import clip_samples
         from handful.report import class_sheet, frame_sheet, save
 
-        annotated = survey_frames(folder)
-        save(class_sheet(*samples(folder)) if annotated is None else frame_sheet(annotated.frames), sheet)
+        if (annotated := survey_frames(folder)) is not None:
+            drawn = frame_sheet(annotated.frames)
+        elif (clips := clips_of(folder)) is not None:
+            drawn = class_sheet(clip_samples(clips), found.clips, ("clip", "frame"))
+        else:
+            drawn = class_sheet(*samples(folder))
+        save(drawn, sheet)
         lines, written = [*lines, f"written to {sheet}"], [str(sheet)]
     show({**asdict(found), "written": written}, as_json, "\n".join(lines))
     if found.problems:
@@ -49,11 +61,12 @@ def check(
 def build(
     name: Annotated[str, typer.Argument(help="A data set; see `handful data list`.")],
     source: Annotated[Path | None, typer.Option(help="The folder of its source.")] = None,
+    clips: Annotated[int | None, typer.Option(min=1, help="Rendered clips to train on (sprites).")] = None,
     npy: Annotated[Path | None, typer.Option(help="Also write a plain array [1623, 20, 1, 28, 28] (omniglot).")] = None,
     skip_bad: Annotated[bool, flag("--skip-bad", "Leave out pictures that cannot be decoded.")] = False,
     download: Annotated[bool, flag("--download", "Fetch the source first.")] = False,
     image_size: Annotated[int | None, typer.Option(min=1, help="Pixels of a side.")] = None,
-    channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (colour), of a folder.")] = None,
+    channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (colour), of a folder or of clips.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Draws the class split of a folder.")] = 0,
     classes: Annotated[int | None, typer.Option(min=1, help="Only the first so many classes of each split.")] = None,
     split: Annotated[str | None, typer.Option(help="Which class split, of CUB: closerlook, frn, ...")] = None,
@@ -63,8 +76,8 @@ def build(
     """Decode a data set once, to a store in the cache folder."""
     import time
 
+    from handful.data import VideoClips, write_npy
     from handful.data import build as build_store
-    from handful.data import write_npy
 
     started = time.perf_counter()
     if npy is not None and name != "omniglot":
@@ -80,7 +93,11 @@ def build(
         classes=classes,
         split=split,
         cropped=cropped,
+        clips=clips,
     )
+    if isinstance(store, VideoClips):
+        show_clips(store, time.perf_counter() - started, as_json)
+        return
     sizes = {split: len(classes) for split, classes in store.splits.items()}
     seconds = time.perf_counter() - started
     skipped = store.info.get("skipped", [])
@@ -103,3 +120,25 @@ def build(
         "seconds": seconds,
     }
     show(value, as_json, "\n".join(lines))
+
+
+def show_clips(store: VideoClips, seconds: float, as_json: bool) -> None:
+    """What a store of clips holds."""
+    sizes = {split: len(clips) for split, clips in store.splits.items()}
+    abnormal = None if store.abnormal is None else int(store.abnormal.sum())
+    labelled = "" if abnormal is None else f", {abnormal:,} of them abnormal"
+    text = (
+        f"{store.name}: {len(store.frames):,} frames {list(store.frames.shape[1:])}{labelled}, in {len(store.names)} "
+        f"clips ({', '.join(f'{count} {split}' for split, count in sizes.items())}), {seconds:.1f} s"
+    )
+    value = {
+        "name": store.name,
+        "frames": len(store.frames),
+        "frame_shape": store.frames.shape[1:],
+        "clips": sizes,
+        "abnormal": abnormal,
+        "digest": store.digest,
+        "note": store.info.get("note"),
+        "seconds": seconds,
+    }
+    show(value, as_json, "\n".join(filter(None, [text, store.info.get("note")])))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +21,10 @@ LOOPBACK = "127.0.0.1"
 def fit(
     support: Annotated[
         Path,
-        typer.Argument(help="A folder of class folders, a few pictures in each; or annotated frames (docs/rails.md)."),
+        typer.Argument(
+            help="A folder of class folders, a few pictures in each; annotated frames (docs/rails.md); or a video of "
+            "normal footage, or a folder of such clips (docs/video.md)."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The model folder.")],
     run: Annotated[Path | None, typer.Option("--from", help="A meta-trained run to start from.")] = None,
@@ -32,15 +35,19 @@ def fit(
         str | None, typer.Option(help="Without a run: ridge, or another that compares features, or its section.")
     ] = None,
     open_set: Annotated[bool, flag("--open-set", "Say 'none of these' of pictures that are like no class.")] = False,
+    false_alarms: Annotated[
+        float | None,
+        typer.Option(help="Of video: the share of normal frames that may be taken for abnormal; 0.01 if not said."),
+    ] = None,
     check: Annotated[
         bool, flag("--check/--no-check", "Leave pictures out in turn, to see how good the model is.")
     ] = True,
-    skip_bad: Annotated[bool, flag("--skip-bad", "Leave out pictures that cannot be read.")] = False,
+    skip_bad: Annotated[bool, flag("--skip-bad", "Leave out pictures and clips that cannot be read.")] = False,
     inner_steps: Annotated[int | None, typer.Option(min=0, help="Of the run's inner loop.")] = None,
     data: Moved = None,
     as_json: Json = False,
 ) -> None:
-    """Learn named classes from a handful of labelled pictures, or rail lines from annotated frames; save the model."""
+    """Learn classes from labelled pictures, rail lines from annotated frames, or a camera from its normal footage."""
     from handful.model import fit as learn
     from handful.model import refuse_other_folder
     from handful.recipe import read_section
@@ -58,6 +65,7 @@ def fit(
             backbone=read_section(backbone) if backbone else None,
             method=read_section(method) if method else None,
             open_set=open_set,
+            false_alarms=false_alarms,
             check=check,
             skip_bad=skip_bad,
         )
@@ -67,12 +75,22 @@ def fit(
 
 def predict(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
-    inputs: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures; of rail lines videos too.")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Pictures, or folders of pictures; of rail lines videos too; of a camera videos, folders of frames, "
+            "or folders of such clips."
+        ),
+    ],
     top: Annotated[
         int | None, typer.Option(min=1, help="How many classes to name: 3 on the screen, all with --json.")
     ] = None,
     csv: Annotated[
-        Path | None, typer.Option(help="Also write a table: input, label, a column a class, likeness, error.")
+        Path | None,
+        typer.Option(
+            help="Also write a table: input, label, a column a class, likeness, error; of a camera input, frame, time, "
+            "score, alarm."
+        ),
     ] = None,
     overlay: Annotated[
         Path | None, typer.Option(help="Of rail lines: a folder for the pictures and videos with their lines drawn in.")
@@ -83,23 +101,46 @@ def predict(
             help="Of rail lines in videos: the share of what earlier frames said that the next keeps, as 0.7."
         ),
     ] = None,
+    video: Annotated[
+        Path | None, typer.Option(help="Of a camera: an mp4 file of one clip, what is unusual drawn over it.")
+    ] = None,
+    timeline: Annotated[
+        Path | None, typer.Option(help="Of a camera: a PNG file, the score of one clip over time.")
+    ] = None,
+    follow: Annotated[
+        bool, flag("--follow", "Of a camera: read on as a file grows, or from a device, until Ctrl-C.")
+    ] = False,
     skip_bad: Annotated[bool, flag("--skip-bad", "Go on where an input cannot be read; its answer says why.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Name pictures: label and probabilities; or find the rails in pictures and videos."""
+    """Name pictures: label and probabilities; find rails in pictures and videos; or score the frames of a camera."""
     from handful.cli.lines import predict_lines
-    from handful.model import LineModel, load_model
+    from handful.cli.video import Wanted, predict_video
+    from handful.model import LineModel, VideoModel, load_model
 
     opened = load_model(model)
-    if isinstance(opened, LineModel):
-        if top is not None or csv is not None:
-            raise HandfulError(f"--top and --csv are about classes, and {model} finds rail lines; leave them out.")
+    classes = {"--top": top is not None}
+    lines = {"--overlay": overlay is not None, "--smooth": smooth is not None}
+    camera = {"--video": video is not None, "--timeline": timeline is not None, "--follow": follow}
+    if isinstance(opened, VideoModel):
+        refuse(model, "watches a camera", {"classes": classes, "rail lines": lines})
+        predict_video(opened, inputs, Wanted(csv, video, timeline), follow, skip_bad, as_json)
+    elif isinstance(opened, LineModel):
+        refuse(model, "finds rail lines", {"classes": {**classes, "--csv": csv is not None}, "video": camera})
         with naming_skip_bad():
             predict_lines(opened, inputs, overlay, smooth or 0.0, skip_bad, as_json)
-        return
-    if overlay is not None or smooth is not None:
-        raise HandfulError(f"--overlay and --smooth are about rail lines, and {model} names pictures; leave them out.")
-    name_pictures(opened, inputs, top, csv, skip_bad, as_json)
+    else:
+        refuse(model, "names pictures", {"rail lines": lines, "video": camera})
+        name_pictures(opened, inputs, top, csv, skip_bad, as_json)
+
+
+def refuse(model: Path, does: str, others: Mapping[str, Mapping[str, bool]]) -> None:
+    """Refuse options about what a model does not do; others: what they are about -> option -> whether it is given."""
+    for about, options in others.items():
+        if any(options.values()):
+            *before, last = options
+            named = f"{', '.join(before)} and {last} are" if before else f"{last} is"
+            raise HandfulError(f"{named} about {about}, and {model} {does}; leave {'them' if before else 'it'} out.")
 
 
 def name_pictures(

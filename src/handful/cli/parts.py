@@ -51,11 +51,12 @@ def decoders() -> dict[str, str]:
 
 def datasets() -> dict[str, str]:
     """Name -> what it is."""
-    from handful.data import DRAWN, FRAMED, READERS
+    from handful.data import DRAWN, FILMED, FRAMED, READERS
 
     abouts = {name: found.about for name, found in READERS.items()}
     abouts |= {name: found.about for name, found in DRAWN.items()}
-    return abouts | {name: found.about for name, found in FRAMED.items()}
+    abouts |= {name: found.about for name, found in FRAMED.items()}
+    return abouts | {name: found.about for name, found in FILMED.items()}
 
 
 def recipes() -> dict[str, str]:

@@ -24,14 +24,18 @@ def evaluate(
     inner_steps: Annotated[int | None, typer.Option(min=0)] = None,
     norm_stats: NormStatistics = None,
     inductive: Annotated[bool, flag("--inductive", f"Score it inductively: {INDUCTIVE}.")] = False,
+    support: Annotated[
+        str | None,
+        typer.Option(
+            help="Of labelled clips: normal, or clip_start to take the first windows of each for normal, as published."
+        ),
+    ] = None,
     per_episode: Annotated[
         bool, flag("--per-episode", "Embed images anew for every task: slow, and the same.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Score a run on many tasks, with interval, floors and task hash; what is not said is as in its recipe."""
-    from dataclasses import asdict
-
     from handful.evaluation import evaluate as score
     from handful.recipe import read_data_recipe
     from handful.run import Run, open_data
@@ -48,10 +52,11 @@ def evaluate(
         inner_steps=inner_steps,
         norm_stats=norm_stats,  # type: ignore[arg-type]  # checked where it is used
         inductive=inductive,
+        support=support,  # type: ignore[arg-type]  # checked where it is used
         embed_once=not per_episode,
     )
     path = result.save(run)
-    show(asdict(result), as_json, f"{result}\nwritten to {path}")
+    show(result.as_dict(), as_json, f"{result}\nwritten to {path}")
 
 
 def compare(
@@ -119,7 +124,7 @@ def compare(
     lines += [clear_of_zero(sum(d.clear for d in differences), len(differences)) + "."]
     lines += [f"written to {path}" for path in written]
     value = {
-        "results": [{"name": name, **asdict(replace(result, per_task=[]))} for name, result in results.items()],
+        "results": [{"name": name, **replace(result, per_task=[]).as_dict()} for name, result in results.items()],
         "differences": [asdict(d) for d in differences],
         "written": [str(path) for path in written],
     }

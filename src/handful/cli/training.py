@@ -12,15 +12,19 @@ from handful.cli.shared import Json, flag
 
 def demo(
     problem: Annotated[
-        str, typer.Option(help="classification (drawn characters) or rails (rendered views from a train's cab).")
+        str,
+        typer.Option(
+            help="classification (drawn characters), rails (rendered views from a train's cab) or video (rendered "
+            "scenes with odd movers)."
+        ),
     ] = "classification",
     out: Annotated[
-        Path | None, typer.Option(help="Folder for everything the demo makes; out/demo, out/demo-rails if not said.")
+        Path | None, typer.Option(help="Folder for everything the demo makes; out/demo, out/demo-PROBLEM if not said.")
     ] = None,
     max_minutes: Annotated[float, typer.Option(min=0, help="Longest training time, in minutes.")] = 2.5,
     fresh: Annotated[bool, flag("--fresh", "Start anew instead of going on.")] = False,
 ) -> None:
-    """The main job end to end on embedded data: meta-train, evaluate, fit on five examples, predict, report."""
+    """The main job end to end on embedded data: meta-train, evaluate, fit on a few examples, predict, report."""
     from handful.demo import DEMOS
     from handful.errors import unknown
 

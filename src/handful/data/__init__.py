@@ -1,4 +1,4 @@
-"""Data sets: images, read once into an `ImageStore` and opened from there ever after; functions; annotated frames.
+"""Data sets: images, read once into an `ImageStore` and opened ever after; functions; annotated frames; clips.
 
 import handful as hf
 store = hf.data.load("glyphs")                      # the embedded default data
@@ -8,6 +8,7 @@ store.train, store.val, store.test                  # splits of the classes
 family = hf.data.load("sinusoid")                   # functions, drawn from a formula: there is nothing to read
 scenes = hf.data.load("rail_scenes")                # views from a cab, rendered with their exact rail lines
 frames = hf.data.load_frames("annotated/")          # pictures with lines drawn in them (docs/rails.md)
+clips = hf.data.load("ped2")                        # videos of fixed cameras, decoded once
 """
 
 from handful.data.checking import check, samples
@@ -23,14 +24,18 @@ from handful.data.rails.store import RailFrames, RailSplit
 from handful.data.reader import Reader
 from handful.data.scenes import render_frame
 from handful.data.store import ClassSplit, Contents, ImageStore, open_store, write_store
+from handful.data.video.library import FILMED
+from handful.data.video.store import ClipSplit, VideoClips
 
 __all__ = [
     "DRAWN",
     "FAMILIES",
+    "FILMED",
     "FRAMED",
     "READERS",
     "Annotations",
     "ClassSplit",
+    "ClipSplit",
     "Contents",
     "Data",
     "Frame",
@@ -42,6 +47,7 @@ __all__ = [
     "Reader",
     "Report",
     "Split",
+    "VideoClips",
     "build",
     "cache_dir",
     "check",

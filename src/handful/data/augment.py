@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from handful.errors import HandfulError, unknown
 
-Augment = Literal["none", "drawings", "photos", "cameras"]
+Augment = Literal["none", "drawings", "photos", "cameras", "clips"]
 
 TURN, SCALE, SHEAR, SHIFT = math.radians(10), 0.1, 0.1, 2 / 28
 SMALLEST, LONGEST, JITTER = 0.08, 4 / 3, 0.4
@@ -100,15 +100,16 @@ class Augmentation(NamedTuple):
     function: Callable[[torch.Tensor, NDArray[np.float64]], torch.Tensor]
 
 
+OTHERS = {"cameras": "frames of rail lines", "clips": "windows of videos"}  # their tasks vary them themselves
 AUGMENTATIONS = {"drawings": Augmentation(6, drawings), "photos": Augmentation(9, photos)}
 
 
 def check_augment(augment: str) -> None:
     """Refuse what does not vary images with classes."""
-    if augment == "cameras":
+    if augment in OTHERS:
         raise HandfulError(
-            "augment varies images with classes as drawings or as photos, and not by cameras, which is for frames of "
-            "rail lines: set it to one of these, or to none."
+            f"augment varies images with classes as drawings or as photos, and not by {augment}, which is for "
+            f"{OTHERS[augment]}: set it to one of these, or to none."
         )
     if augment not in ("none", *AUGMENTATIONS):
         raise unknown("augmentation", augment, ["none", *AUGMENTATIONS])

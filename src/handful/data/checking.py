@@ -21,6 +21,8 @@ from handful.data.pictures import Picture, Survey, decode, opened, plain, unread
 from handful.data.rails import Annotations, survey_frames
 from handful.data.rails.frame import MEND
 from handful.data.store import ImageStore, open_store
+from handful.data.video.checking import check_clips
+from handful.data.video.layout import Layout, layout_of
 from handful.errors import HandfulError
 
 THUMBNAIL, ACROSS, DOWN = (3, 96, 96), 8, 40  # of the sheet: a picture, pictures of a class, classes
@@ -39,11 +41,19 @@ def check(path: str | Path) -> Report:
     if found is not None:
         check_frames(found, report)
         return report
+    try:
+        clips = clips_of(source)
+    except HandfulError as error:
+        report.kind, report.problems = "clips", [str(error)]
+        return report
+    if clips is not None:
+        check_clips(clips, report)
+        return report
     survey = survey_of(source)
     if survey is None:
         report.problems.append(
-            f"{source} holds no pictures ({', '.join(sorted(SUFFIXES))}), no store, and no files of a data set that "
-            "`handful data list` names."
+            f"{source} holds no pictures ({', '.join(sorted(SUFFIXES))}), no clips, no store, and no files of a data "
+            "set that `handful data list` names."
         )
         report.notes += other_files(source)
         return report
@@ -70,6 +80,12 @@ def check_frames(found: Annotations, report: Report) -> None:
     seen = look_at(Survey(found.kind, [frame.picture for frame in found.frames], mend=MEND), report)
     faults = (frame.size_fault(glance.size) for frame, glance in zip(found.frames, seen) if glance.size)
     report.problems += [fault for fault in faults if fault]
+
+
+def clips_of(source: Path) -> Layout | None:
+    """The clips of a folder; None if it is one of pictures, whatever videos lie among them."""
+    found = None if is_store(source) else layout_of(source)
+    return None if found is None or (found.bare and survey_of(source)) else found
 
 
 def samples(path: str | Path) -> tuple[dict[str, list[NDArray[np.uint8] | None]], dict[str, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from handful import wording
@@ -54,6 +55,8 @@ class Report:
     are enough for.  Duplicates within a class are no problem, only told.  pixels: width and height of the smallest and
     of the largest picture that can be decoded, none if there is none.  Of annotated frames, which have no
     classes: sizes: `512x288` -> frames annotated at that size; lines: name of a line -> frames that have it.
+    Of clips: clips: name -> frames, images being all of them; splits and sizes count clips; rates: `10` frames a second
+    -> clips.
     """
 
     path: str
@@ -67,6 +70,8 @@ class Report:
     empty: list[str] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
+    clips: dict[str, int] = field(default_factory=dict)
+    rates: dict[str, int] = field(default_factory=dict)
     duplicates: list[Identical] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -85,6 +90,10 @@ class Report:
             found += f", {wording.count(self.classes, 'class')}, {wording.count(self.images, 'image')}"
             found += f" of {sizes} pixels, " if sizes else ", "
             found += f"{least} to {greatest} a class (median {median:g})" if least < greatest else f"{least} a class"
+        elif self.clips:
+            found += f", {wording.count(len(self.clips), 'clip')} of {between(self.clips.values())} frames"
+            found += f", {', '.join(self.sizes)} pixels" if self.sizes else ""
+            found += f", {' and '.join(self.rates)} frames a second" if self.rates else ""
         elif self.sizes:
             found += f", {wording.count(self.images, 'frame')} of {', '.join(self.sizes)} pixels"
         lines_of = [f"{name} in {count}" for name, count in self.lines.items()]
@@ -93,7 +102,12 @@ class Report:
         lines = [f"- {line}" for line in told[:SHOWN]]
         more = len(told) - SHOWN
         rest = [f"- and {more} more"] if more > 0 else []
-        parts = [f"classes of the splits: {line}" for line in splits] + [f"lines: {', '.join(lines_of)}"] * bool(
-            lines_of
-        )
+        what = "clips" if self.clips else "classes"
+        parts = [f"{what} of the splits: {line}" for line in splits]
+        parts += [f"lines: {', '.join(lines_of)}"] * bool(lines_of)
         return "\n".join([found, *parts, *lines, *rest, *self.notes])
+
+
+def between(values: Collection[int]) -> str:
+    """`120`, or `120 to 180`."""
+    return " to ".join(f"{value:,}" for value in sorted({min(values), max(values)}))

@@ -21,6 +21,8 @@ from handful.data.rails.library import FRAMED, open_frames
 from handful.data.rails.store import RailFrames
 from handful.data.reader import Reader
 from handful.data.store import ImageStore, open_store, write_store
+from handful.data.video.library import EXPECTS, FILMED, open_video
+from handful.data.video.store import VideoClips
 from handful.errors import HandfulError, unknown
 
 READERS: dict[str, Reader] = {
@@ -48,6 +50,17 @@ def load(  # type: ignore[overload-overlap]
     targets: str | None = None,
 ) -> RailFrames: ...
 @overload
+def load(  # type: ignore[overload-overlap]
+    name: Literal["ped2", "scenes", "video_folder", "sprites"],
+    root: str | Path | None = None,
+    *,
+    image_size: int | None = None,
+    channels: int | None = None,
+    window: int | None = None,
+    clips: int | None = None,
+    rebuild: bool = False,
+) -> VideoClips: ...
+@overload
 def load(
     name: str,
     root: str | Path | None = None,
@@ -64,6 +77,8 @@ def load(
     fold: int | None = None,
     scenes: int | None = None,
     targets: str | None = None,
+    window: int | None = None,
+    clips: int | None = None,
     rebuild: bool = False,
 ) -> ImageStore: ...
 def load(
@@ -82,19 +97,22 @@ def load(
     fold: int | None = None,
     scenes: int | None = None,
     targets: str | None = None,
+    window: int | None = None,
+    clips: int | None = None,
     rebuild: bool = False,
-) -> ImageStore | FunctionFamily | RailFrames:
-    """Open a data set by name: images, a family of functions, or annotated frames.
+) -> ImageStore | FunctionFamily | RailFrames | VideoClips:
+    """Open a data set by name: images, a family of functions, annotated frames, or clips.
 
     The store of images is built first if there is none or its source has changed.
 
-    name: one of `READERS`, `DRAWN` or `FRAMED`; root: the folder of the source, or the folder around it; else the
-    source is looked for in $HANDFUL_DATA/name, and without any a store that was built before is opened.  rotations: 4
-    counts quarter turns of a class as classes of their own; image_size: pixels of a side; channels: 1 or 3;
+    name: one of `READERS`, `DRAWN`, `FRAMED` or `FILMED`; root: the folder of the source, or the folder around it; else
+    the source is looked for in $HANDFUL_DATA/name, and without any a store that was built before is opened.  rotations:
+    4 counts quarter turns of a class as classes of their own; image_size: pixels of a side; channels: 1 or 3;
     seed, fractions: of the class split (`folder`) or the pixels (`random`); skip_bad: go on without
     undecodable pictures; classes: read only the first so many of each split (the published sets of photographs);
     split, cropped: which class split, and whether to cut pictures to the bird (`cub`); fold, scenes, targets: as for
-    `handful.data.rails.library` (`rails`, `rail_scenes`); rebuild: build in any case.
+    `handful.data.rails.library` (`rails`, `rail_scenes`); window, clips: as for `handful.data.video.library`
+    (`FILMED`); rebuild: build in any case.
 
     Raises HandfulError: an unknown name, an option that the data set does not take, no source, a bad source.
     """
@@ -111,11 +129,16 @@ def load(
         "fold": fold,
         "scenes": scenes,
         "targets": targets,
+        "window": window,
+        "clips": clips,
     }
     given = {key: value for key, value in given.items() if value is not None}
     if name in FRAMED and not rebuild:
         check_options(name, {**given, **({} if root is None else {"root": root})}, FRAMED[name].options)
         return open_frames(name, cache_dir(), root, given)
+    if name in FILMED:
+        check_options(name, {**given, **({} if root is None else {"root": root})}, FILMED[name].options)
+        return open_video(name, cache_dir(), root, given, rebuild)
     if name in DRAWN and not rebuild:
         check_options(name, {**given, **({} if root is None else {"root": root})}, ())
         return DRAWN[name]
@@ -153,17 +176,24 @@ def check_options(name: str, given: Iterable[str], options: Sequence[str]) -> No
             raise HandfulError(f"The data set {name!r} does not take {key}; leave it out ({takes}).")
 
 
-def build(name: str, source: str | Path | None = None, *, download: bool = False, **options: Any) -> ImageStore:
+def build(
+    name: str, source: str | Path | None = None, *, download: bool = False, **options: Any
+) -> ImageStore | VideoClips:
     """Build a store anew, as `handful data build NAME --source PATH` does; options as for `load`.
 
     download: fetch the source first, into `source` or else into the cache folder.
     """
-    reader = reader_of(name)
+    reader = None if name in FILMED else reader_of(name)
     if download:
-        if reader.fetch is None:
-            raise HandfulError(f"The data set {name!r} has no download; it is made of: {reader.expects or 'nothing'}.")
+        if reader is None or reader.fetch is None:
+            raise HandfulError(f"The data set {name!r} has no download; it is made of: {expected(name)}.")
         source = reader.fetch(Path(source) if source else downloads(name))
     return load(name, source, rebuild=True, **options)
+
+
+def expected(name: str) -> str:
+    """What a data set is made of, in words."""
+    return EXPECTS.get(name) or (READERS[name].expects if name in READERS else None) or "nothing"
 
 
 def folder(path: str | Path, image_size: int = 84, channels: int = 3, seed: int = 0, **options: Any) -> ImageStore:
@@ -184,7 +214,7 @@ def reader_of(name: str) -> Reader:
             f"The data set {name!r} is kept in the cache when it is first opened; there is nothing to build."
         )
     if name not in READERS:
-        raise unknown("data set", name, {**READERS, **DRAWN, **FRAMED})
+        raise unknown("data set", name, {**READERS, **DRAWN, **FRAMED, **FILMED})
     return READERS[name]
 
 

@@ -28,7 +28,7 @@ from handful.inner_loop.statistics import (
     keep_statistics,
 )
 from handful.inner_loop.tasks import GROUPED_IMAGES, GROUPED_VALUES, TaskForward, evaluating, ways_of_passing
-from handful.inner_loop.updates import GradientDescent, InnerAdam, InnerOptimizer, Rates
+from handful.inner_loop.updates import GradientDescent, InnerAdam, InnerOptimizer, Rates, ScaledDescent
 
 __all__ = [
     "GROUPED_IMAGES",
@@ -41,6 +41,7 @@ __all__ = [
     "Params",
     "PerStepNorm",
     "Rates",
+    "ScaledDescent",
     "SupportLoss",
     "TaskForward",
     "Update",

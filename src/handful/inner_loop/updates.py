@@ -94,6 +94,36 @@ class GradientDescent(InnerOptimizer):
         return {name: self.learned[index].detach() for name, index in self.position.items()} if self.learned else {}
 
 
+class ScaledDescent(GradientDescent):
+    """Gradient descent on gradients divided by their own size: phi' = phi - a * g / (sqrt(v) + eps).
+
+    v, the running mean of g^2 as in Adam (Kingma and Ba, ICLR 2015, with beta1 = 0), begins anew with every task, so
+    that a is the length of the first step in every entry, whatever the loss is measured in.  The outer loop takes the
+    divisor for a constant; a may be learned as in `GradientDescent`.
+    """
+
+    beta2, eps = 0.999, 1e-8
+
+    def start(self, params: Params) -> Update:
+        """Every task has second moments of its own."""
+        kept: list[dict[str, Tensor]] = []  # after each step: one that is computed again finds what it began with
+
+        def update(step: int, params: Params, grads: Params) -> Params:
+            moments = {}
+            for name, gradient in grads.items():
+                square = gradient.detach().square()
+                moments[name] = torch.lerp(
+                    square, kept[step - 1][name] if step else torch.zeros_like(square), self.beta2
+                )
+            if step == len(kept):
+                kept.append(moments)
+            correction = 1 - self.beta2 ** (step + 1)
+            scaled = {name: g / ((moments[name] / correction).sqrt() + self.eps) for name, g in grads.items()}
+            return self.step(step, params, scaled)
+
+        return update
+
+
 class InnerAdam(InnerOptimizer):
     """Adam without first moment (beta1 = 0), as Reptile uses it: phi' = phi - a * g / (sqrt(v) + eps).
 

@@ -18,7 +18,7 @@ import math
 
 from torch import nn
 
-from handful.inner_loop import GradientDescent, NormStats, Rates
+from handful.inner_loop import GradientDescent, NormStats, Rates, ScaledDescent
 from handful.methods.gradient_based import Backprop, GradientBased
 from handful.registry import METHODS, part
 
@@ -29,6 +29,7 @@ def MAML(
     *,
     inner_lr: float = 0.4,
     inner_steps: int = 5,
+    scaled: bool = False,
     first_order: bool = False,
     rates: Rates = "fixed",
     adapt: list[str] = [],  # noqa: B006 - shown as the default of a recipe key, never written
@@ -39,14 +40,15 @@ def MAML(
     """MAML and FOMAML over any backbone: an nn.Module with `out_features`.
 
     inner_lr: step size a on the *mean* support loss (the paper's 0.4 for 5-way Omniglot is on the sum over classes,
-    so 2.0 here); inner_steps: gradient steps in training, and in evaluation unless asked otherwise; first_order:
+    so 2.0 here); inner_steps: gradient steps in training, and in evaluation unless asked otherwise; scaled: divide
+    each gradient by its own size, as Adam does (`ScaledDescent`), so that a is the length of a step; first_order:
     FOMAML; rates: `fixed`, or learned from inner_lr on `per_tensor`, `per_step` or `per_element`; adapt: the part of
     the network that the inner loop moves, by parameter names or their beginnings, all if empty; norm_stats: whose
     batch-norm statistics; fast_ops, backprop: same numbers, less time or memory (`GradientBased`).
     """
     return GradientBased(
         backbone,
-        optimizer=GradientDescent(inner_lr, rates, inner_steps),
+        optimizer=(ScaledDescent if scaled else GradientDescent)(inner_lr, rates, inner_steps),
         inner_steps=inner_steps,
         adapted=adapt,
         first_order_steps=math.inf if first_order else 0,

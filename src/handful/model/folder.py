@@ -47,7 +47,7 @@ def read_card(folder: Path, kind: type[Kind], problem: str) -> tuple[Kind, str]:
         if (other := said_problem(content)) not in (None, problem):
             raise HandfulError(
                 f"{folder} is a model of {other}, and one of {problem} is wanted here; `handful predict` and "
-                "`hf.load_model` take either."
+                "`hf.load_model` take any of them."
             )
         return kind(**content), text
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -10,6 +10,8 @@ from torch import nn
 
 from handful import wording
 from handful.data import Frame, list_images, survey_frames
+from handful.data.video.layout import videos_in
+from handful.data.video.reading import VIDEOS
 from handful.errors import HandfulError
 from handful.model import fitting
 from handful.model.folder import problem_of_model
@@ -17,7 +19,9 @@ from handful.model.inputs import Input
 from handful.model.model import Model
 from handful.model.rails import LineModel, fit_lines
 from handful.model.start import Spec
-from handful.problems import RailLines
+from handful.model.video import VideoModel, fit_video
+from handful.model.video.fitting import FALSE_ALARMS
+from handful.problems import RailLines, VideoAnomaly
 from handful.run import Run
 
 
@@ -56,6 +60,7 @@ def fit(
     backbone: Spec | nn.Module | None = None,
     method: Spec | None = None,
     open_set: bool = False,
+    false_alarms: float | None = None,
     check: bool = True,
     skip_bad: bool = False,
 ) -> Any: ...
@@ -69,16 +74,29 @@ def fit(
     backbone: Spec | nn.Module | None = None,
     method: Spec | None = None,
     open_set: bool = False,
+    false_alarms: float | None = None,
     check: bool = True,
     skip_bad: bool = False,
-) -> Model | LineModel:
-    """Learn from a handful of labelled pictures, or of annotated frames.
+) -> Model | LineModel | VideoModel:
+    """Learn from a handful of labelled pictures, of annotated frames, or from normal footage of a camera.
 
     support: class folders, or class name -> pictures, for a `Model` (`handful.model.fitting.fit`); annotated frames, or
-    a folder or a file of them, for a `LineModel` (`fit_lines`).  method and open_set are about classes alone.
+    a folder or a file of them, for a `LineModel` (`fit_lines`); a video, or a folder of them, for a `VideoModel`
+    (`fit_video`).  method and open_set are about classes alone, false_alarms about video: with it, or with a run of
+    video anomalies, a folder of pictures is the frames of a clip, or of several.
 
-    Raises HandfulError: as these two do; an option that makes no sense of such a support.
+    Raises HandfulError: as these do; an option that makes no sense of such a support.
     """
+    if isinstance(support, str | Path) and is_video(Path(support), run, false_alarms):
+        if backbone is not None or method is not None or open_set:
+            name = "backbone" if backbone is not None else "method" if method is not None else "open_set"
+            raise HandfulError(f"{name} is about pictures, and this is video; leave it out.")
+        if run is None and inner_steps is not None:
+            raise HandfulError("inner_steps is about a run; name one, or leave it out.")
+        share = FALSE_ALARMS if false_alarms is None else false_alarms
+        return fit_video(support, run, inner_steps, false_alarms=share, check=check, skip_bad=skip_bad)
+    if false_alarms is not None:
+        raise HandfulError("false_alarms is about video, and these are pictures; leave it out.")
     if isinstance(support, Mapping) or not is_annotated(support, run):
         classes = cast("fitting.Support", support)
         return fitting.fit(
@@ -105,6 +123,13 @@ def fit(
     return fit_lines(support, run, inner_steps, backbone=backbone, check=check, skip_bad=skip_bad)
 
 
+def is_video(support: Path, run: Run | None, false_alarms: float | None) -> bool:
+    """Whether a support is footage: by its name, by what a folder holds, or since only footage makes sense here."""
+    if false_alarms is not None or (run is not None and run.method.problem.name == VideoAnomaly.name):
+        return True
+    return support.suffix.lower() in VIDEOS or (support.is_dir() and bool(videos_in(support)))
+
+
 def is_annotated(support: str | Path | Sequence[Frame], run: Run | None) -> bool:
     """Whether a support is one of frames: by what it is, and of a folder of which nothing says so, by the run.
 
@@ -119,11 +144,15 @@ def is_annotated(support: str | Path | Sequence[Frame], run: Run | None) -> bool
         raise HandfulError(
             f"{support} holds {wording.count(len(loose), 'picture')}, {loose[0].name} the first, without classes and "
             "without annotations: put them into class folders, or draw their rails and write annotations.json "
-            "(docs/rails.md)."
+            "(docs/rails.md), or say --false-alarms 0.01 if they are the frames of a clip (docs/video.md)."
         )
     return False
 
 
-def load_model(folder: str | Path) -> Model | LineModel:
-    """Open a model folder of any problem; HandfulError as `Model.load` and `LineModel.load` raise it."""
-    return LineModel.load(folder) if problem_of_model(Path(folder)) == RailLines.name else Model.load(folder)
+def load_model(folder: str | Path) -> Model | LineModel | VideoModel:
+    """Open a model folder of any problem; HandfulError as the `load` of `Model` and its fellows raises it."""
+    kinds: dict[str | None, type[LineModel] | type[VideoModel]] = {
+        RailLines.name: LineModel,
+        VideoAnomaly.name: VideoModel,
+    }
+    return kinds.get(problem_of_model(Path(folder)), Model).load(folder)

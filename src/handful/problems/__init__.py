@@ -14,8 +14,9 @@ from handful.errors import HandfulError
 from handful.problems.classification import Classification
 from handful.problems.rail_lines import RailLines
 from handful.problems.regression import Regression
+from handful.problems.video_anomaly import VideoAnomaly
 
-__all__ = ["PROBLEMS", "Classification", "Problem", "RailLines", "Regression", "problem_of"]
+__all__ = ["PROBLEMS", "Classification", "Problem", "RailLines", "Regression", "VideoAnomaly", "problem_of"]
 
 
 class Problem(Protocol):
@@ -55,18 +56,24 @@ PROBLEMS: dict[str, type[Problem]] = {
     "classification": Classification,
     "regression": Regression,
     "rail_lines": RailLines,
+    "video_anomaly": VideoAnomaly,
 }
+DECODED: dict[str, type[RailLines] | type[VideoAnomaly]] = {"rail_lines": RailLines, "video_anomaly": VideoAnomaly}
 
 
 def problem_of(data: Data, decoder: Mapping[str, Any] | None = None) -> Problem:
-    """The problem that a data set poses; decoder: of rail lines, by its name and options.
+    """The problem that a data set poses; decoder: of one whose answer is more than a class or a number,
+    by its name and options.
 
     Raises HandfulError for one that nothing is trained on yet, and for a decoder where there is none.
     """
     if data.problem not in PROBLEMS:
         raise HandfulError(f"{data.name!r} is data of {data.problem}, which no method learns yet; choose other data.")
-    if data.problem == RailLines.name:
-        return RailLines(decoder)
+    if data.problem in DECODED:
+        return DECODED[data.problem](decoder)
     if decoder is not None:
-        raise HandfulError(f"A decoder is for rail lines, and {data.name!r} is data of {data.problem}; leave it out.")
+        raise HandfulError(
+            f"A decoder is for rail lines and video anomalies, and {data.name!r} is data of {data.problem}; leave it "
+            "out."
+        )
     return PROBLEMS[data.problem]()

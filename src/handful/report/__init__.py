@@ -17,6 +17,7 @@ from handful.report.plots import (
 from handful.report.rates import draw_step_sizes, step_sizes
 from handful.report.record import write_record
 from handful.report.task import draw_task
+from handful.report.timeline import score_timeline
 
 __all__ = [
     "adaptation_curve",
@@ -29,6 +30,7 @@ __all__ = [
     "frame_sheet",
     "learning_curve",
     "save",
+    "score_timeline",
     "step_sizes",
     "task_histogram",
     "write_comparison",

@@ -23,10 +23,14 @@ OTHERS = (ORANGE, "#f0e442", PINK, "white")
 
 
 @styled
-def class_sheet(samples: Mapping[str, Sequence[NDArray[np.uint8] | None]], counts: Mapping[str, int]) -> Figure:
+def class_sheet(
+    samples: Mapping[str, Sequence[NDArray[np.uint8] | None]],
+    counts: Mapping[str, int],
+    nouns: tuple[str, str] = ("class", "picture"),
+) -> Figure:
     """Some pictures of some classes: uint8 [3, H, W], or None for one that cannot be read, which is crossed out.
 
-    counts: pictures of every class, those that are not shown too.
+    counts: pictures of every class, those that are not shown too; nouns: what both are, such as clips and frames.
     """
     lines = {name: fitted_text(name, 2.5 * CELL, NAME, lines=2) for name in samples}
     left = MARGIN + 1.1 * max(text_width(line, NAME) for own in lines.values() for line in own) + 12
@@ -36,10 +40,12 @@ def class_sheet(samples: Mapping[str, Sequence[NDArray[np.uint8] | None]], count
     figure = Figure(figsize=(width / 72, height / 72), layout="none")  # type: ignore[arg-type]
     ax = figure.add_axes((0, 0, 1, 1))
     ax.axis("off")
-    classes, pictures = wording.count(len(counts), "class"), wording.count(sum(counts.values()), "picture")
+    classes, pictures = wording.count(len(counts), nouns[0]), wording.count(sum(counts.values()), nouns[1])
     ax.text(MARGIN, 22, f"{classes}, {pictures}", size=13, weight="bold", va="center")
     if (hidden := len(counts) - len(samples)) > 0:
-        ax.text(MARGIN, 40, f"{wording.count(hidden, 'further class')} not drawn", size=9, color=MUTED, va="center")
+        ax.text(
+            MARGIN, 40, f"{wording.count(hidden, f'further {nouns[0]}')} not drawn", size=9, color=MUTED, va="center"
+        )
     for row, (name, shown) in enumerate(samples.items()):
         y = top + row * pitch
         text = "\n".join(lines[name])

@@ -16,15 +16,18 @@ from handful.data.rails.store import HEIGHT, WIDTH
 from handful.data.store import ClassSplit
 from handful.episodes import Episode, EpisodeSampler, FunctionSampler
 from handful.errors import HandfulError
-from handful.problems import RailLines
+from handful.problems import RailLines, VideoAnomaly
 from handful.problems.rail_lines import Answer, Lines, answers
+from handful.problems.video_anomaly import copied, frame_errors
 from handful.recipe import Protocol
 from handful.report.curves import fitted_curves
 from handful.report.overview import frame_sheet
 from handful.report.sheet import contact_sheet
 from handful.report.style import save
+from handful.report.windows import window_sheet
 from handful.run import Run
 
+WINDOWS = 5  # in the picture of a task of clips
 CURVES = 6  # tasks in the picture of a regression run
 GRID = 201  # points of a drawn curve
 
@@ -38,6 +41,8 @@ def draw_task(run: Run, protocol: Protocol) -> Path:
         return _draw_curves(run, split, protocol)
     if isinstance(problem := run.method.problem, RailLines):
         return _draw_frames(run, problem, protocol)
+    if isinstance(problem, VideoAnomaly):
+        return _draw_windows(run, problem, protocol)
     raise HandfulError(f"There is no picture of a task of the data set {run.data.name!r}.")
 
 
@@ -92,12 +97,36 @@ def _draw_frames(run: Run, problem: RailLines, protocol: Protocol) -> Path:
     return save(frame_sheet(frames, captions), run.folder / "plots" / "frames.png")
 
 
+def _draw_windows(run: Run, problem: VideoAnomaly, protocol: Protocol) -> Path:
+    """`windows.png`: queries of the first task, and how well they are predicted before and after adaptation."""
+    sampler = problem.sampler(run.data.test, 1, protocol.shot, WINDOWS, run.recipe.seed)
+    episode = sampler.episodes(0, 1)
+    predictions = run.method.predict(episode.to(run.method.device), protocol.inner_steps, run.method.inductive).cpu()
+    score = problem.score(predictions.movedim(2, 1), episode.query_y.movedim(1, 0))
+    y = episode.query_y[0]
+    channels, split = y.shape[1], sampler.split
+    frames = predictions[:, 0, :, :channels]
+    before, after = (frame_errors(of, y).place.double().numpy() for of in (frames[0], frames[-1]))
+    asked = split.target(sampler.drawn(0).query)
+    abnormal = split.data.abnormal[asked] if split.data.abnormal is not None else np.zeros(len(asked))
+    figure = window_sheet(
+        copied(episode.query_x[0], channels).double().numpy(),
+        y.double().numpy(),
+        frames[-1].double().numpy(),
+        before,
+        after,
+        [f"PSNR {score[0, n]:.1f} before, {score[-1, n]:.1f} after" for n in range(len(y))],
+        [bool(odd) for odd in abnormal],
+    )
+    return save(figure, run.folder / "plots" / "windows.png")
+
+
 def as_frame(x: Tensor, found: Mapping[str, Answer], target: Tensor) -> Frame:
     """A picture [3, H, W] with the lines that were found in it, and the true ones [L, R, 4]."""
     _, height, width = x.shape
     pixels = (x.movedim(0, -1) * 255).round().to(torch.uint8).numpy()
     on_rows, there = target[None, ..., :2].unbind(-1)
-    rows = Lines(on_rows, there, torch.zeros_like(there))
+    rows = Lines(on_rows, there, torch.zeros_like(there), torch.ones_like(there))
     lines = {f"true {name}": line.points for name, line in answers(rows, width, height)[0].items()}
     lines |= {name: line.points for name, line in found.items()}
     return Frame(Picture("", "", "", lambda: pixels), width, height, lines)

@@ -22,7 +22,7 @@ from handful.onnx import absent
 from handful.serve.api import failed
 from handful.serve.figure import probabilities
 from handful.serve.limits import Limits
-from handful.serve.server import Served
+from handful.serve.served import Served
 from handful.serve.teaching import SERVED, Answer, Shelf, ask, teach
 from handful.serve.uploads import dropped_and_drawn, support
 from handful.serve.worker import Worker

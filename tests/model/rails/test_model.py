@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from handful.embedders import OnnxEmbedder, TorchEmbedder
 from handful.errors import HandfulError
 from handful.model.rails import LineModel
 from handful.model.rails.model import LineNetwork, unfitted
-from handful.model.rails.shots import meanwhile
 from handful.onnx import absent
 from handful.problems.rail_lines import mirrored
 from tests.model.rails.conftest import RANDOM, blank_card, painted, save_picture
@@ -143,39 +141,3 @@ def test_a_backbone_that_a_card_names_is_opened_without_its_weights(tmp_path: Pa
     model = LineModel(unfitted(blank_card()), card)
     again = LineModel.load(model.save(tmp_path / "line"))  # of which ImageNet's are not asked
     torch.testing.assert_close(TorchEmbedder(again.network)(IMAGES), TorchEmbedder(model.network)(IMAGES))
-
-
-def test_what_follows_is_made_while_the_last_one_is_used_and_no_more() -> None:
-    made: list[int] = []
-
-    def items() -> Iterator[int]:
-        for number in range(1, 6):
-            made.append(number)
-            yield number
-
-    taken = meanwhile(items())
-    assert made == []
-    assert next(taken) == 1
-    wait_for(lambda: made == [1, 2])
-    time.sleep(0.05)
-    assert made == [1, 2]  # two are held
-    assert list(taken) == [2, 3, 4, 5]
-
-
-def test_an_error_comes_after_what_was_made_before_it() -> None:
-    def items() -> Iterator[int]:
-        yield 1
-        raise HandfulError("broken")
-
-    taken = meanwhile(items())
-    assert next(taken) == 1
-    with pytest.raises(HandfulError, match="broken"):
-        next(taken)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Until it holds, for ten seconds at most."""
-    until = time.monotonic() + 10
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.001)
-    assert condition()

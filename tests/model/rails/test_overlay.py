@@ -11,9 +11,8 @@ import pytest
 from PIL import Image
 
 from handful.data.pictures import Pixels
-from handful.errors import HandfulError
 from handful.model.rails import LineModel
-from handful.model.rails.overlay import COLOURS, VideoWriter, drawn
+from handful.model.rails.overlay import COLOURS, drawn
 from handful.problems.rail_lines import Answer
 from tests.conftest import Command, ok, refused
 from tests.model.rails.conftest import HEIGHT, WIDTH, painted, save_picture, write_video
@@ -95,18 +94,6 @@ def test_a_picture_without_a_suffix_becomes_png(handful: Command, saved: Path, t
     save_picture(tmp_path / "a.png", painted()).rename(tmp_path / "still")
     ok(handful("predict", saved, tmp_path / "still", "--overlay", tmp_path / "out"))
     assert opened(tmp_path / "out" / "still.png").shape == (HEIGHT, WIDTH, 3)
-
-
-def test_a_video_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(HandfulError, match=r"ride\.mp4 cannot be written \(.*\); name another folder for overlays"):
-        VideoWriter(tmp_path / "file" / "ride.mp4", 10)
-    (tmp_path / "ride.mp4").mkdir()
-    writer = VideoWriter(tmp_path / "ride.mp4", 10)
-    writer.write(GREY)
-    with pytest.raises(HandfulError, match=r"ride\.mp4 cannot be written"):
-        writer.close()
-    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
 
 
 def test_a_frame_size_that_changes_ends_the_overlay_and_what_came_before_is_written(

@@ -13,7 +13,7 @@ ROWS = 9
 
 
 def frame(x: Tensor, spread: float = 0.02, there: float = 0.9) -> Lines:
-    return Lines(x, torch.full_like(x, there), torch.full_like(x, spread))
+    return Lines(x, torch.full_like(x, there), torch.full_like(x, spread), torch.ones_like(x))
 
 
 def noisy(count: int) -> list[Tensor]:

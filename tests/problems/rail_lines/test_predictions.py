@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor
 from handful.problems.rail_lines.predictions import (
     BLUR,
     NEAR,
+    STEP,
     STIFFNESS,
     Found,
     Lines,
@@ -21,8 +23,10 @@ from handful.problems.rail_lines.predictions import (
     f1,
     finer,
     gauge_error,
+    likeliest,
     limit_error,
     lines_of,
+    means,
     mirrored,
     on_rows,
     path_iou,
@@ -54,16 +58,49 @@ def targets_with_ends(seed: int = 0, images: int = 3, rows: int = ROWS) -> Tenso
     return torch.from_numpy(found)
 
 
-def test_a_line_is_the_mean_of_its_distributions() -> None:
-    predictions = drawn(2, 2, ROWS, 9)
+def test_a_line_is_the_mean_beside_the_likeliest_path() -> None:
+    predictions = drawn(2, 2, 4, 6)
     found = lines_of(predictions)
+    for image, line in np.ndindex(2, 2):
+        shares = predictions[image, line, :, :-1].softmax(-1).numpy()
+        there = predictions[image, line, :, -1].sigmoid().numpy()
+
+        def worth(path: tuple[int, ...], shares=shares, there=there) -> float:  # type: ignore[no-untyped-def]
+            gains = sum(there[row] * math.log(shares[row, column]) for row, column in enumerate(path))
+            return gains - sum(STEP * (a - b) ** 2 for a, b in pairwise(path))
+
+        best = max(product(range(5), repeat=4), key=worth)
+        gains = predictions[image, line, :, :-1].log_softmax(-1) * torch.from_numpy(there)[:, None]
+        assert likeliest(gains).tolist() == [*best]
+        for row, column in enumerate(best):
+            near = range(max(0, column - 1), min(5, column + 2))
+            sure = sum(shares[row, c] for c in near)
+            x = sum(shares[row, c] * (c + 0.5) / 5 for c in near) / sure
+            assert found.sure[image, line, row].item() == pytest.approx(sure)
+            assert found.x[image, line, row].item() == pytest.approx(x)
+
+
+def test_of_two_peaks_a_line_takes_one_and_keeps_to_it() -> None:
+    predictions = torch.full((1, ROWS, 65), -9.0)
+    predictions[..., 10], predictions[..., 50] = 5.0, 4.9
+    predictions[:, ROWS // 2, 10], predictions[:, ROWS // 2, 50] = 4.0, 5.0  # one row prefers the other
+    predictions[..., -1] = 9.0
+    found = lines_of(predictions)
+    assert ((64 * found.x - 10.5).abs() < 0.1).all()
+    assert (found.sure < 0.6).all()
+    assert ((means(predictions) > 0.3) & (means(predictions) < 0.7)).all()  # between two rails, where there is none
+
+
+def test_a_line_has_the_mean_and_spread_of_its_distributions() -> None:
+    predictions = drawn(2, 2, ROWS, 9)
+    found, mean = lines_of(predictions), means(predictions)
     for image, line, row in np.ndindex(2, 2, ROWS):
         logits = predictions[image, line, row].tolist()
         total = sum(math.exp(v) for v in logits[:-1])
         shares = [math.exp(v) / total for v in logits[:-1]]
         places = [(column + 0.5) / 8 for column in range(8)]
         x = sum(s * p for s, p in zip(shares, places))
-        assert found.x[image, line, row].item() == pytest.approx(x)
+        assert mean[image, line, row].item() == pytest.approx(x)
         variance = sum(s * (p - x) ** 2 for s, p in zip(shares, places))
         assert found.spread[image, line, row].item() == pytest.approx(variance**0.5)
         assert found.there[image, line, row].item() == pytest.approx(1 / (1 + math.exp(-logits[-1])))
@@ -74,6 +111,7 @@ def test_one_column_is_the_place_itself() -> None:
     found = lines_of(predictions)
     assert torch.equal(found.x, predictions[..., 0])
     assert not found.spread.any()
+    assert (found.sure == 1).all()
 
 
 def test_targets_on_fewer_rows_weigh_by_what_a_row_spans() -> None:
@@ -313,7 +351,7 @@ def test_smooth_lines_minimise_what_they_say() -> None:
     random = np.random.default_rng(0)
     x, there, spread = random.uniform(0.2, 0.8, (3, 2, ROWS)), random.random((3, 2, ROWS)), random.uniform(0, 0.2)
     spreads = spread * random.random((3, 2, ROWS))
-    found = smooth(Lines(*map(torch.from_numpy, (x, there, spreads))))
+    found = smooth(Lines(*map(torch.from_numpy, (x, there, spreads, there))))
     bend = np.array([[1.0 * (j == i) - 2 * (j == i + 1) + (j == i + 2) for j in range(ROWS)] for i in range(ROWS - 2)])
     for image, line in np.ndindex(3, 2):
         weight = there[image, line] / np.maximum((64 * spreads[image, line]) ** 2, 0.1) + 1e-6
@@ -325,19 +363,19 @@ def test_smooth_lines_minimise_what_they_say() -> None:
 def test_a_straight_line_stays_and_an_unsure_row_follows_its_neighbours() -> None:
     x, sure = straight(0.3, 0.6, ROWS).expand(2, ROWS), torch.full((2, ROWS), 0.01, dtype=torch.float64)
     there = torch.ones(2, ROWS, dtype=torch.float64)
-    torch.testing.assert_close(smooth(Lines(x, there, sure)).x, x)
+    torch.testing.assert_close(smooth(Lines(x, there, sure, there)).x, x)
     off, spread = x.clone(), sure.clone()
     off[:, 5] += 0.2
     spread[:, 5] = 0.5
-    found = smooth(Lines(off, there, spread)).x
+    found = smooth(Lines(off, there, spread, there)).x
     assert (found - x).abs().max() < 0.005
-    assert smooth(Lines(off.float(), there.float(), spread.float())).x.dtype == torch.float32
+    assert smooth(Lines(*(part.float() for part in (off, there, spread, there)))).x.dtype == torch.float32
 
 
 def test_lines_that_are_not_finite_stay_so() -> None:
     x = torch.full((2, ROWS), 0.5)
     x[0] = math.nan
-    found = smooth(Lines(x, x, x))
+    found = smooth(Lines(x, x, x, x))
     assert found.x[0].isnan().all()
     assert found.x[1].isfinite().all()
     assert path_iou(cut(found.x, found.there, 144), target(TRUE)).isnan()

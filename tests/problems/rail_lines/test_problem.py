@@ -39,7 +39,9 @@ def test_data_of_rail_lines_poses_that_problem(store: ImageStore) -> None:
     assert problem.residual
     assert problem_of(frames()).__dict__ == RailLines().__dict__
     for data in (store, load("lines")):
-        with pytest.raises(HandfulError, match=r"A decoder is for rail lines, and .* is data of .*; leave it out"):
+        with pytest.raises(
+            HandfulError, match=r"A decoder is for rail lines and video anomalies, and .* is data of .*; leave it out"
+        ):
             problem_of(data, {"name": "row_regression"})
 
 

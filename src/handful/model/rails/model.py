@@ -19,15 +19,15 @@ from handful.embedders import Embed, embedder
 from handful.errors import HandfulError, first_line
 from handful.model.folder import fill, misfit, read_card, read_weights, refuse_too_large, write_folder
 from handful.model.rails.card import LineCard
-from handful.model.rails.shots import Shot, Source, meanwhile, resized, shots, sources, together
+from handful.model.rails.shots import Shot, Source, resized, shots, sources
 from handful.model.rails.smoothing import Smoother
+from handful.model.stages import blank, meanwhile, together
 from handful.problems import RailLines
 from handful.problems.rail_lines import Answer, Lines, answers, mirrored, settled
 from handful.registry import build
 from handful.wording import printable
 
 BATCH = 4  # frames; several batches are held at a time, whose frames may be large
-BLANK = 1.5  # of 255: a picture that deviates less from one colour, as a video's black frames do, shows nothing
 ASPECT = 0.02  # share by which width over height may differ from that of the annotated frames
 
 Given = str | Path | Sequence[str | Path]
@@ -224,11 +224,6 @@ def seen_in(inputs: Given | Sequence[Source]) -> list[Source]:
     given = [inputs] if isinstance(inputs, str | Path) else inputs
     listed = [found for one in given for found in ([one] if isinstance(one, Source) else sources(Path(one)))]
     return list({source.file: source for source in listed}.values())
-
-
-def blank(image: NDArray[np.uint8]) -> bool:
-    """Whether a picture [3, H, W] is of one colour."""
-    return float(image[:, ::4, ::4].std((1, 2)).max()) < BLANK
 
 
 def unfitted(card: LineCard) -> LineNetwork:

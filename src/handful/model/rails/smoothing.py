@@ -31,4 +31,4 @@ class Smoother:
                 torch.lerp(lines.there, there, self.memory),
             )
         self.known = new
-        return Lines(new[1] / new[0], new[2], lines.spread)
+        return lines._replace(x=new[1] / new[0], there=new[2])

@@ -15,31 +15,72 @@ from torch import Tensor
 
 NEAR = 20 / 1920  # of the width: a point is right within 20 pixels of a picture 1,920 wide
 BLUR = 6 / 512  # deviation of the Gaussian around the true place that the distribution is to be
-STIFFNESS = 0.1
+STIFFNESS = 1.0
+STEP = 0.05  # what a step of one column in a row costs a path; of more columns, their square times as much
+BESIDE = 1  # columns on each side of a path whose mean is where the line is
 FOUND = 0.85  # of its points right, and a line is found (TuSimple)
 
 
 class Lines(NamedTuple):
     """Lines on R rows from the top, shares of the picture's sides, each [..., L, R].
 
-    x; there: probability that the line is in the row; spread: standard deviation of x.
+    x; there: probability that the line is in the row; spread: standard deviation of the row's distribution; sure:
+    the probability that the line is where x is, to about a column.
     """
 
     x: Tensor
     there: Tensor
     spread: Tensor
+    sure: Tensor
+
+
+def means(predictions: Tensor) -> Tensor:
+    """The mean of each row's distribution [..., L, R, C + 1] -> [..., L, R], or the place that a network regresses."""
+    columns = predictions[..., :-1]
+    return columns[..., 0] if columns.shape[-1] == 1 else columns.softmax(-1) @ centres(columns)
+
+
+def centres(columns: Tensor) -> Tensor:
+    """The middle of each column, in shares of the width, [C]."""
+    count = columns.shape[-1]
+    return (torch.arange(count, device=columns.device, dtype=columns.dtype) + 0.5) / count
 
 
 def lines_of(predictions: Tensor) -> Lines:
-    """What a network says [..., L, R, C + 1], as lines."""
+    """What a network says [..., L, R, C + 1], as lines along their likeliest paths.
+
+    The mean of a distribution with two peaks lies between two rails; a path keeps to one of them.
+    """
     columns, there = predictions[..., :-1], predictions[..., -1].sigmoid()
     if columns.shape[-1] == 1:
-        return Lines(columns[..., 0], there, torch.zeros_like(there))
-    places = (torch.arange(columns.shape[-1], device=columns.device, dtype=columns.dtype) + 0.5) / columns.shape[-1]
-    shares = columns.softmax(-1)
-    x = shares @ places
-    spread = ((shares @ places.square()) - x.square()).clamp(min=0).sqrt()
-    return Lines(x, there, spread)
+        return Lines(columns[..., 0], there, torch.zeros_like(there), torch.ones_like(there))
+    places, shares = centres(columns), columns.softmax(-1)
+    path = likeliest(columns.log_softmax(-1) * there.unsqueeze(-1))
+    number = torch.arange(columns.shape[-1], device=columns.device)
+    near = shares * ((number - path.unsqueeze(-1)).abs() <= BESIDE)
+    sure = near.sum(-1)
+    mean = shares @ places
+    spread = ((shares @ places.square()) - mean.square()).clamp(min=0).sqrt()
+    return Lines((near @ places) / sure.clamp(min=1e-12), there, spread, sure)
+
+
+def likeliest(gains: Tensor) -> Tensor:
+    """The columns of the path through rows [..., R, C] with the largest sum of gains less its steps' cost, [..., R].
+
+    By dynamic programming (Viterbi 1967).
+    """
+    place = torch.arange(gains.shape[-1], device=gains.device, dtype=gains.dtype)
+    cost = STEP * (place.unsqueeze(-1) - place).square()
+    first, *others = gains.unbind(-2)
+    best, came = first, []
+    for row in others:
+        before, origin = (best.unsqueeze(-2) - cost).max(-1)
+        best = before + row
+        came.append(origin)
+    path = [best.argmax(-1, keepdim=True)]
+    for origin in reversed(came):
+        path.append(origin.gather(-1, path[-1]))
+    return torch.cat(path[::-1], -1)
 
 
 def smooth(lines: Lines, stiffness: float = STIFFNESS) -> Lines:
@@ -90,11 +131,10 @@ def row_losses(predictions: Tensor, targets: Tensor) -> Tensor:
     x, there = on_rows(targets[..., :2], predictions.shape[-2]).unbind(-1)
     columns = predictions[..., :-1]
     count = columns.shape[-1]
-    found = lines_of(predictions)
     weights = there / there.sum((-1, -2), keepdim=True).clamp(min=1)
-    apart = F.smooth_l1_loss(64 * found.x, 64 * x, reduction="none")
+    apart = F.smooth_l1_loss(64 * means(predictions), 64 * x, reduction="none")
     if count > 1:
-        places = (torch.arange(count, device=x.device, dtype=x.dtype) + 0.5) / count
+        places = centres(columns)
         wanted = (-(places - x.unsqueeze(-1)).square() / (2 * BLUR**2)).softmax(-1)
         apart = apart - (wanted * columns.log_softmax(-1)).sum(-1)
     present = F.binary_cross_entropy_with_logits(predictions[..., -1], there, reduction="none")

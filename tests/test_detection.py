@@ -1,0 +1,168 @@
+"""Detection on made clips, against the plain computation."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from torch import Tensor
+
+from handful.backbones import unet
+from handful.data.video.store import VideoClips
+from handful.detection import detected, drawn_supports, hash_of, opening
+from handful.errors import HandfulError
+from handful.evaluation import Result, evaluate_method
+from handful.methods import MAML, GradientBased
+from handful.problems import VideoAnomaly
+from handful.problems.video_anomaly.floors import extrapolated
+from handful.problems.video_anomaly.scores import area, covering, decibels, frame_errors, whole_clips
+from handful.recipe import Protocol
+
+from .problems.video_anomaly.conftest import clips
+
+PROTOCOL = Protocol(way=1, shot=2, query=2, tasks=3)
+
+
+def method(adapt: list[str], prototypes: int = 3, **options: object) -> GradientBased:
+    """One whose head already says something."""
+    torch.manual_seed(0)
+    backbone = unet(widths=(4, 8), norm="none", input_shape=(4, 16, 16))
+    found = MAML(backbone, inner_lr=0.05, inner_steps=2, adapt=adapt, **options)  # type: ignore[arg-type]
+    found.problem = VideoAnomaly({"name": "next_frame", "prototypes": prototypes})
+    found.attach_head(1)
+    with torch.no_grad():
+        for name, parameter in found.network.named_parameters():
+            if name.startswith("head.readout"):
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    return found
+
+
+def plain(data: VideoClips, predict: Callable[[str], Callable[[Tensor], Tensor]]) -> dict[str, float]:
+    """Frame by frame, all of a clip at once."""
+    assert data.abnormal is not None
+    assert data.masks is not None
+    mean, local, labels, pixels, marked = [], [], [], [], []
+    for clip in data.test.clips:
+        frames = torch.from_numpy(data.frames[data.starts[clip] : data.starts[clip + 1], 0]).float() / 255
+        x = torch.stack([frames[t : t + 4] for t in range(len(frames) - 4)])
+        with torch.no_grad():
+            errors = frame_errors(predict(data.scenes[clip])(x), frames[4:, None])
+        mean.append(decibels(errors.mean.double().numpy()))
+        local.append(decibels(errors.local.double().numpy()))
+        numbers = np.arange(data.starts[clip] + 4, data.starts[clip + 1])
+        labels.append(data.abnormal[numbers])
+        masks = data.masks.of(numbers)
+        pixels += [covering(place, mask) for place, mask in zip(errors.place.double().numpy(), masks)]
+        marked += [mask.any() for mask in masks]
+    return {
+        **{f"auc/{name}": value for name, value in whole_clips(mean, labels).items()},
+        **{f"local/{name}": value for name, value in whole_clips(local, labels).items()},
+        "auc/pixel": area(np.array(marked, np.uint8), np.array(pixels)),
+    }
+
+
+class TestDetected:
+    def test_floors_are_the_plain_computation(self) -> None:
+        data = clips()
+        found = detected(method(["head"]), data.test, 2, 3, 0, 0, "normal")
+        naive = plain(data, lambda scene: extrapolated)
+        for name, value in naive.items():
+            assert_allclose(found.floors["linear extrapolation"][2][name], value, rtol=1e-6)
+        assert set(found.floors) == {"copy", "linear extrapolation", "least squares"}
+        assert found.frames == 30 - 4 + 24 - 4
+
+    @pytest.mark.parametrize("adapt", [["head"], ["head.readout"], []])
+    def test_each_draw_is_the_network_that_fit_gives(self, adapt: list[str]) -> None:
+        data, learner = clips(), method(adapt)
+        found = detected(learner, data.test, 2, 2, 2, 0, "normal")
+        for number, of in enumerate(drawn_supports(data.test, 2, 2, 0, "normal")):
+            networks = {}
+            for draw in of:
+                frames = data.test.fetch(draw.firsts).float() / 255
+                x, y = frames[:, :-1].flatten(1, 2), frames[:, -1]
+                networks[data.scenes[draw.clips[0]]] = learner.fit(x, y, 2)
+            for name, value in plain(data, networks.__getitem__).items():
+                assert_allclose(found.by_step[2][number][name], value, rtol=1e-5)
+        assert found.by_step[0][0] == found.by_step[0][1]
+        assert found.by_step[1][0] != found.by_step[1][1]
+
+    def test_prototypes_have_a_score_of_their_own_where_there_are_any(self) -> None:
+        data = clips()
+        with_unit, without = (detected(method(["head"], count), data.test, 2, 1, 1, 0, "normal") for count in (3, 0))
+        assert 0 <= with_unit.by_step[1][0]["prototypes/minmax_smoothed"] <= 1
+        assert "prototypes/minmax_smoothed" not in without.by_step[1][0]
+
+    def test_published_supports_are_the_first_windows_of_each_clip_and_are_not_judged(self) -> None:
+        data = clips()
+        (draws,) = drawn_supports(data.test, 2, 5, 0, "clip_start")
+        assert [draw.firsts.tolist() for draw in draws] == [
+            [data.starts[clip], data.starts[clip] + 1] for clip in (3, 4)
+        ]
+        found = detected(method(["head"]), data.test, 2, 5, 1, 0, "clip_start")
+        assert found.frames == 30 - 6 + 24 - 6
+        assert [len(draws) for draws in found.by_step] == [1, 1]
+
+    def test_the_hash_names_the_draws(self) -> None:
+        data = clips()
+        first = hash_of(data.test, 2, 3, 0, "normal")
+        assert first == hash_of(data.test, 2, 3, 0, "normal")
+        assert len({first, hash_of(data.test, 2, 3, 1, "normal"), hash_of(data.test, 2, 3, 0, "clip_start")}) == 3
+
+    def test_abnormal_openings_are_counted(self) -> None:
+        data = clips()
+        assert opening(data.test, 2).endswith("in 0 of 2 clips abnormal frames are taught as normal.")
+        assert data.abnormal is not None
+        data.abnormal[data.starts[3] + 5] = 1
+        assert "in 1 of 2 clips" in opening(data.test, 2)
+        assert "the first 2 windows of each tested clip, as published" in opening(data.test, 2)
+
+
+class TestResult:
+    def result(self, **changes: object) -> Result:
+        learner = method(["head"])
+        return evaluate_method(learner, clips().test, PROTOCOL.model_copy(update=changes))
+
+    def test_says_what_the_command_line_prints(self) -> None:
+        result = self.result()
+        content = json.loads(result.to_json())
+        assert content["metric"] == "frame_auc"
+        assert content["frame_auc"] == content["mean"] == pytest.approx(content["auc"]["raw"])
+        wanted = {"raw", "raw_smoothed", "minmax", "minmax_smoothed", "macro", "pixel"}
+        assert set(content["auc"]) == wanted
+        assert all(set(floor["auc"]) == wanted for floor in content["floors"].values())
+        assert len(content["by_inner_step"]) == 3
+        assert len(content["per_task"]) == content["tasks"] == 3
+        assert content["query"] == 46
+        assert content["support"] == "normal"
+        assert "frame auc" in str(result)
+        assert "%" in str(result)
+
+    def test_published_supports_come_with_their_warning(self) -> None:
+        result = self.result(support="clip_start")
+        assert result.tasks == 1
+        assert math.isnan(result.ci95)
+        assert result.note is not None
+        assert result.note.startswith("The support is the first 2 windows of each tested clip, as published: in 0 of")
+        assert result.file_name.endswith("clip_start.json")
+        assert json.loads(result.to_json())["ci95"] is None
+
+    def test_clips_without_labels_are_judged_by_how_well_they_are_predicted(self) -> None:
+        data = clips(labels=False)
+        result = evaluate_method(method(["head"]), data.test, PROTOCOL)
+        assert result.metric == "psnr"
+        assert result.support is None
+        with pytest.raises(HandfulError, match="support is clip_start, which is for labelled clips, and these have no"):
+            evaluate_method(method(["head"]), data.test, PROTOCOL.model_copy(update={"support": "clip_start"}))
+
+    def test_an_unknown_support_is_named(self) -> None:
+        with pytest.raises(HandfulError, match="support"):
+            self.result(support="clipstart")
+
+    def test_it_is_saved(self, tmp_path: Path) -> None:
+        assert self.result().save(tmp_path).is_file()

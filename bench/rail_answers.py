@@ -25,6 +25,7 @@ from handful.report.rails import prediction_sheet
 from handful.report.task import as_frame
 
 SHOWN = 4  # places of each sort on the sheet
+GREY = 0.25  # of the ground on which lines are drawn without their pictures
 
 Floats = NDArray[np.float64]
 
@@ -51,8 +52,8 @@ class Judged(NamedTuple):
     observed: Floats
 
 
-def sheet(folds: Sequence[Answered], each: int = SHOWN) -> Figure:
-    """The places that were answered best, those in the middle, and the worst, each as in its first draw."""
+def sheet(folds: Sequence[Answered], each: int = SHOWN, *, pictures: bool = True) -> Figure:
+    """The places that were answered best, in the middle, and worst, each as in its first draw, on grey or pictures."""
     firsts = []
     for fold in folds:
         place = fold.place.tolist()
@@ -65,15 +66,16 @@ def sheet(folds: Sequence[Answered], each: int = SHOWN) -> Figure:
         "median": firsts[middle : middle + each][::-1],
         "worst": firsts[:each],
     }
-    drawn = {sort: [tile(fold, number) for _, fold, number in found] for sort, found in chosen.items()}
+    drawn = {sort: [tile(fold, number, pictures) for _, fold, number in found] for sort, found in chosen.items()}
     return prediction_sheet(drawn, f"Rails of {len(firsts)} places that were not trained on")
 
 
-def tile(fold: Answered, number: int) -> tuple[Frame, str]:
+def tile(fold: Answered, number: int, pictures: bool) -> tuple[Frame, str]:
     """An answer as a picture with its lines, and what stands below it."""
     place = int(fold.place[number])
     (found,) = answers(Lines(*(part[number : number + 1] for part in fold.lines)), WIDTH, HEIGHT)
-    frame = as_frame(fold.pictures[place].float() / 255, found, fold.targets[number])
+    picture = fold.pictures[place].float() / 255
+    frame = as_frame(picture if pictures else torch.full_like(picture, GREY), found, fold.targets[number])
     return frame, f"{fold.names[place]}  IoU {fold.iou[number]:.2f}"
 
 

@@ -84,7 +84,7 @@ def main() -> None:
     if options.json:
         write_text(options.json, json.dumps(rows, indent=1))
     if options.sheet:
-        save(sheet(answers), options.sheet)
+        save(sheet(answers, pictures=not options.lines_only), options.sheet)
     if options.reliability:
         save(reliability(*together(answers)), options.reliability)
     if options.sheet or options.reliability:
@@ -100,6 +100,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--sheet", type=Path, help="PNG")
+    parser.add_argument("--lines-only", action="store_true", help="no pictures on the sheet: not all may be shown")
     parser.add_argument("--reliability", type=Path, help="PNG")
     return parser.parse_args()
 

@@ -45,7 +45,7 @@ def test_the_benches(
     runs = trained(tmp_path, residual, monkeypatch)
     tuning = ["--tuning-steps", 2, "--tuning-tasks", 2]
     files = ["--json", tmp_path / "rows.json", "--sheet", tmp_path / "sheet.png"]
-    files += ["--reliability", tmp_path / "reliability.png"]
+    files += ["--reliability", tmp_path / "reliability.png", *(["--lines-only"] if residual else [])]
     command = [sys.executable, BENCH / "rails.py", *runs, "--shots", 1, "--draws", 4, *tuning, *files]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -64,6 +64,8 @@ def test_the_benches(
     for name in ("sheet", "reliability"):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert min(image.size) > 500
+            grey = float((np.asarray(image.convert("L")) == 64).mean())  # the ground of lines without pictures
+            assert (grey > 0.3) == (residual and name == "sheet")
     said = [line.split()[0] for line in done.stdout.splitlines()[-3:]]
     assert said == ["run0", "run1", "all"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from handful.checkpoint import read_metrics
 from handful.cli import app
+from handful.data.video import library
 from handful.errors import HandfulError
 from handful.evaluation import evaluate
 from handful.recipe import load_recipe, parse
@@ -41,6 +43,16 @@ def test_shipped_recipes_are_of_videos(name: str) -> None:
     assert recipe.decoder.spec()["prototypes"] == 10
     assert recipe.train.way == 1
     assert parse(recipe.to_yaml(), "again").resolved() == recipe
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One scene that validates and one that tests, in a cache where nobody else looks for more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HANDFUL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        for name in ("VAL", "TEST", "A_SCENE"):
+            patch.setattr(library, name, 1)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -29,9 +29,10 @@ from handful.onnx import absent, quiet, required, session, write
 from handful.rows import joined
 
 BATCH = 32  # images at a time: on a CPU no number is faster by torch
-PART = 8  # by onnxruntime, of each thread: what it computes of more leaves the cache of its core
+PART = 8  # by onnxruntime, of each thread at most: what it computes of more leaves the cache of its core
 GPU_BATCH = 256  # not measured yet
 OPSET = 10  # the last whose padding is a constant, that onnxruntime makes part of a convolution: a fifth off the time
+ENLARGING = 11  # the first in which maps can be enlarged as torch does it
 TOLERANCE = 1e-4  # between onnxruntime and torch, as a part of the largest value
 
 Output = Literal["features", "maps"]
@@ -80,7 +81,8 @@ class OnnxEmbedder:
     def __init__(self, backbone: nn.Module, output: Output = "features") -> None:
         required("To embed by onnxruntime")
         self.input_shape = input_shape(backbone)
-        self.threads = ThreadPoolExecutor(torch.get_num_threads(), "embedding")
+        self.count = torch.get_num_threads()
+        self.threads = ThreadPoolExecutor(self.count, "embedding")
         file = cached(backbone, output)
         probe = torch.rand(2, *self.input_shape, generator=torch.Generator().manual_seed(0))
         wanted = TorchEmbedder(backbone, output)(probe)
@@ -105,7 +107,8 @@ class OnnxEmbedder:
                 f"The backbone was exported for images {list(self.input_shape)}, not {list(images.shape[1:])}; "
                 "resize them, or make it with this input_shape."
             )
-        parts = images.split(PART)
+        share = -(-len(images) // self.count)  # few images are shared out too
+        parts = images.split(max(1, min(PART, share)))
         return joined((self.threads.map if len(parts) > 1 else map)(self._embed, parts), len(images))
 
     def _embed(self, images: Tensor) -> Tensor:
@@ -147,7 +150,7 @@ def export(backbone: nn.Module, output: Output, file: Path) -> None:
                     input_names=["images"],
                     output_names=[output],
                     dynamic_axes={"images": {0: "n"}, output: {0: "n"}},
-                    opset_version=OPSET,
+                    opset_version=opset_of(backbone),
                     dynamo=False,
                 )
         except Exception:  # of many kinds
@@ -157,11 +160,18 @@ def export(backbone: nn.Module, output: Output, file: Path) -> None:
 def cached(backbone: nn.Module, output: Output) -> Path:
     """The file of an exported backbone: named after all that it was made of, the weights too."""
     spec = getattr(backbone, "spec", {"name": type(backbone).__name__})
-    digest = hashlib.sha256(json.dumps([spec, input_shape(backbone), torch.__version__, OPSET], default=str).encode())
+    digest = hashlib.sha256(
+        json.dumps([spec, input_shape(backbone), torch.__version__, opset_of(backbone)], default=str).encode()
+    )
     for key, value in backbone.state_dict().items():
         digest.update(key.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return cache_dir() / "onnx" / f"{spec['name']}-{output}-{digest.hexdigest()[:16]}.onnx"
+
+
+def opset_of(backbone: nn.Module) -> int:
+    """The version of ONNX to write it in."""
+    return ENLARGING if any(isinstance(part, nn.Upsample) for part in backbone.modules()) else OPSET
 
 
 def input_shape(backbone: nn.Module) -> tuple[int, ...]:

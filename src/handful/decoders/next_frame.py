@@ -61,18 +61,26 @@ class NextFrame(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """[n, F + C, H, W] -> [n, C or C + 2, H, W]."""
-        features, extrapolation = maps[:, : self.features], maps[:, self.features :]
         if self.unit is None:
-            return self._frame(features, extrapolation)
-        found = self.unit(features)
-        frame = self._frame(found.aggregation.mT.unflatten(2, maps.shape[2:]), extrapolation)
-        near = compactness(found).unflatten(1, maps.shape[2:]).unsqueeze(1)
+            return self.read(maps, maps[:, : self.features])
+        found = self.encodings(maps)
+        near = compactness(found).reshape(-1, 1, *maps.shape[2:])
         apart = separateness(found)[:, None, None, None].expand_as(near)
-        return torch.cat([frame, near, apart], 1)
+        return torch.cat([self.read(maps, self.aggregated(maps, found)), near, apart], 1)
 
-    def _frame(self, features: Tensor, extrapolation: Tensor) -> Tensor:
-        found: Tensor = self.readout(features)
-        return extrapolation + found if self.residual else (found.tanh() + 1) / 2
+    def frame_of(self, maps: Tensor) -> Tensor:
+        """[n, F + C, H, W] -> [n, C, H, W]: the next frame alone, for whoever only watches."""
+        seen = maps[:, : self.features] if self.unit is None else self.aggregated(maps, self.encodings(maps))
+        return self.read(maps, seen)
+
+    def aggregated(self, maps: Tensor, found: Encodings) -> Tensor:
+        """What the unit makes of a map, as a map [n, F, H, W]."""
+        return found.aggregation.transpose(1, 2).reshape(-1, self.features, *maps.shape[2:])
+
+    def read(self, maps: Tensor, seen: Tensor) -> Tensor:
+        """The frame, from what is seen of it [n, F, H, W]."""
+        found: Tensor = self.readout(seen)
+        return maps[:, self.features :] + found if self.residual else (found.tanh() + 1) / 2
 
     def encodings(self, maps: Tensor) -> Encodings:
         """What the prototype unit makes of maps [n, F + C, H, W]; HandfulError without one."""

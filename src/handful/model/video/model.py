@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,13 +17,13 @@ from torch import nn
 from handful.backbones import weights_to_follow
 from handful.data.video.reading import Frame, at_size, frames, is_camera
 from handful.data.video.store import too_short
-from handful.embedders import TorchEmbedder
+from handful.embedders import Embed, embedder
 from handful.errors import HandfulError, first_line
 from handful.model.folder import fill, misfit, read_card, read_weights, refuse_too_large, write_folder
 from handful.model.stages import blank, meanwhile, together
 from handful.model.video.card import VideoCard
 from handful.model.video.footage import clips_at, known_rate
-from handful.model.video.network import unfitted
+from handful.model.video.network import Watching, unfitted
 from handful.model.video.scores import Normal, Smoother, levels
 from handful.problems import VideoAnomaly
 from handful.problems.video_anomaly import frame_errors
@@ -93,7 +94,6 @@ class VideoModel:
     def __init__(self, network: nn.Module, card: VideoCard) -> None:
         self.network = network.eval().requires_grad_(False)
         self.card = card
-        self.run = TorchEmbedder(self.network)
         self.normal = Normal(card.mean, card.deviation)
 
     def predict(self, inputs: Given, skip_bad: bool = False, tell: Tell | None = None) -> list[VideoPrediction]:
@@ -204,6 +204,11 @@ class VideoModel:
                 "another way from frame to frame, and scores are not comparable; fit on footage at this rate."
             )
 
+    @cached_property
+    def run(self) -> Embed:
+        """uint8 windows [n, T*C, size, size] -> the frames that are expected [n, C, size, size]."""
+        return embedder(self.network if self.card.backbone is None else Watching(self.network, self.card))
+
     def save(self, folder: str | Path) -> Path:
         """Write the model folder; an older model of that name is replaced once the new one is whole."""
         return write_folder(folder, self.card, self.network)
@@ -221,3 +226,7 @@ class VideoModel:
         except (RuntimeError, ValueError) as error:  # of torch, for numbers of which it can make no layer
             raise misfit(folder, f"its parts cannot be made ({first_line(error)}).") from error
         return cls(fill(network, tensors, folder), card)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: without the embedder, which is made anew."""
+        return {key: value for key, value in vars(self).items() if key != "run"}

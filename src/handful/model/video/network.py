@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -25,6 +26,27 @@ class Extrapolation(nn.Module):
     def forward(self, windows: Tensor) -> Tensor:
         """[n, T*C, H, W] -> [n, C, H, W]."""
         return extrapolated(windows, self.channels)
+
+
+class Watching(nn.Module):
+    """A fitted network that gives the next frame alone: windows [n, T*C, H, W] -> frames [n, C, H, W].
+
+    frozen, spec, input_shape: for `embedder`, which runs it by onnxruntime where that is installed.
+    """
+
+    frozen = True
+
+    def __init__(self, network: nn.Module, card: VideoCard) -> None:
+        super().__init__()
+        self.body, self.head = network.get_submodule("backbone"), network.get_submodule("head")
+        self.input_shape = (card.window * card.channels, card.size, card.size)
+        self.spec = {"name": "watcher", "backbone": card.backbone, "decoder": card.decoder}
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """[n, T*C, H, W] in [0, 1] -> [n, C, H, W]."""
+        head: Any = self.head
+        found: Tensor = head.frame_of(self.body(windows))
+        return found
 
 
 def unfitted(card: VideoCard) -> nn.Module:

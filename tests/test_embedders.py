@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import handful.embedders
-from handful.backbones import conv4, efficientnet_lite0, mlp, resnet12, resnet18
+from handful.backbones import conv4, efficientnet_lite0, mlp, resnet12, resnet18, unet
 from handful.embedders import BATCH, GPU_BATCH, OnnxEmbedder, Output, TorchEmbedder, embedder
 from handful.errors import HandfulError
 from handful.onnx import absent
@@ -43,6 +43,7 @@ def torch_output(backbone: Any, images: Tensor, output: Output) -> Tensor:
         (resnet12, {"widths": (4, 4, 4, 4), "dropout": 0.1}, "features"),
         (resnet18, {"input_shape": (1, 33, 40)}, "features"),
         (efficientnet_lite0, {"weights": "none", "resolution": 40, "input_shape": (1, 31, 17)}, "maps"),
+        (unet, {"widths": (4, 8), "input_shape": (4, 16, 16)}, "maps"),
     ],
 )
 def test_onnxruntime_computes_what_torch_does(maker: Any, options: dict[str, Any], output: Output) -> None:
@@ -94,6 +95,19 @@ def test_the_quick_exporter_writes_padding_that_onnxruntime_makes_part_of_convol
     pads = [node for node in nodes if node.op_type == "Pad"]
     assert len(pads) == (5 if maker is efficientnet_lite0 else 0)
     assert all(len(node.input) == 1 for node in pads)  # how much is an attribute, not computed
+
+
+@needs_onnx
+@pytest.mark.parametrize(("count", "parts"), [(1, [1]), (4, [2, 2]), (5, [3, 2]), (20, [8, 8, 4])])
+def test_few_images_are_shared_out_to_all_threads(
+    count: int, parts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    backbone = frozen()
+    embed, seen = OnnxEmbedder(backbone), []
+    monkeypatch.setattr(embed, "_embed", lambda images: seen.append(len(images)) or torch.zeros(len(images), 1))
+    embed(pictures(backbone, count))
+    assert sorted(seen, reverse=True) == parts
 
 
 @needs_onnx

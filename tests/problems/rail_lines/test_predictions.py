@@ -59,10 +59,11 @@ def targets_with_ends(seed: int = 0, images: int = 3, rows: int = ROWS) -> Tenso
 
 
 def test_a_line_is_the_mean_beside_the_likeliest_path() -> None:
-    predictions = drawn(2, 2, 4, 6)
+    predictions = drawn(2, 2, 4, 65)
+    predictions[..., 5:-1] -= 30  # only five columns matter
     found = lines_of(predictions)
     for image, line in np.ndindex(2, 2):
-        shares = predictions[image, line, :, :-1].softmax(-1).numpy()
+        shares = predictions[image, line, :, :-1].softmax(-1).numpy()[:, :6]
         there = predictions[image, line, :, -1].sigmoid().numpy()
 
         def worth(path: tuple[int, ...], shares=shares, there=there) -> float:  # type: ignore[no-untyped-def]
@@ -73,11 +74,23 @@ def test_a_line_is_the_mean_beside_the_likeliest_path() -> None:
         gains = predictions[image, line, :, :-1].log_softmax(-1) * torch.from_numpy(there)[:, None]
         assert likeliest(gains).tolist() == [*best]
         for row, column in enumerate(best):
-            near = range(max(0, column - 1), min(5, column + 2))
+            near = range(max(0, column - 1), min(6, column + 2))
             sure = sum(shares[row, c] for c in near)
-            x = sum(shares[row, c] * (c + 0.5) / 5 for c in near) / sure
+            x = sum(shares[row, c] * (c + 0.5) / 64 for c in near) / sure
+            variance = sum(shares[row, c] * ((c + 0.5) / 64 - x) ** 2 for c in near) / sure
+            assert found.spread[image, line, row].item() == pytest.approx((variance / sure) ** 0.5)
             assert found.sure[image, line, row].item() == pytest.approx(sure)
             assert found.x[image, line, row].item() == pytest.approx(x)
+
+
+@pytest.mark.parametrize("columns", [32, 64, 128])
+def test_how_sure_a_line_is_does_not_depend_on_how_fine_the_columns_are(columns: int) -> None:
+    place = (torch.arange(columns) + 0.5) / columns
+    peaks = torch.exp(-((64 * (place - 0.3)) ** 2)) + 0.5 * torch.exp(-((64 * (place - 0.7)) ** 2)) + 1e-9
+    predictions = torch.cat([peaks.log(), torch.ones(1)]).expand(1, ROWS, columns + 1)
+    found = lines_of(predictions)
+    assert found.sure.mean().item() == pytest.approx(0.63, abs=0.04)
+    assert found.x.mean().item() == pytest.approx(0.3, abs=0.5 / 64)
 
 
 def test_of_two_peaks_a_line_takes_one_and_keeps_to_it() -> None:
@@ -91,7 +104,7 @@ def test_of_two_peaks_a_line_takes_one_and_keeps_to_it() -> None:
     assert ((means(predictions) > 0.3) & (means(predictions) < 0.7)).all()  # between two rails, where there is none
 
 
-def test_a_line_has_the_mean_and_spread_of_its_distributions() -> None:
+def test_the_mean_of_a_row_and_whether_the_line_is_there() -> None:
     predictions = drawn(2, 2, ROWS, 9)
     found, mean = lines_of(predictions), means(predictions)
     for image, line, row in np.ndindex(2, 2, ROWS):
@@ -101,8 +114,6 @@ def test_a_line_has_the_mean_and_spread_of_its_distributions() -> None:
         places = [(column + 0.5) / 8 for column in range(8)]
         x = sum(s * p for s, p in zip(shares, places))
         assert mean[image, line, row].item() == pytest.approx(x)
-        variance = sum(s * (p - x) ** 2 for s, p in zip(shares, places))
-        assert found.spread[image, line, row].item() == pytest.approx(variance**0.5)
         assert found.there[image, line, row].item() == pytest.approx(1 / (1 + math.exp(-logits[-1])))
 
 

@@ -15,17 +15,17 @@ from torch import Tensor
 
 NEAR = 20 / 1920  # of the width: a point is right within 20 pixels of a picture 1,920 wide
 BLUR = 6 / 512  # deviation of the Gaussian around the true place that the distribution is to be
-STIFFNESS = 1.0
-STEP = 0.05  # what a step of one column in a row costs a path; of more columns, their square times as much
-BESIDE = 1  # columns on each side of a path whose mean is where the line is
+UNIT = 1 / 64  # of the width: about the column of a map at stride 8 of a picture 512 wide
+STIFFNESS = 0.1
+STEP = 0.05  # what a step of one unit from row to row costs a path, in nats; a longer one, the square of its length
 FOUND = 0.85  # of its points right, and a line is found (TuSimple)
 
 
 class Lines(NamedTuple):
     """Lines on R rows from the top, shares of the picture's sides, each [..., L, R].
 
-    x; there: probability that the line is in the row; spread: standard deviation of the row's distribution; sure:
-    the probability that the line is where x is, to about a column.
+    x; there: probability that the line is in the row; sure: probability that it is at x, to about a unit; spread:
+    standard deviation of where it is if it is there, over the square root of `sure`.
     """
 
     x: Tensor
@@ -49,19 +49,19 @@ def centres(columns: Tensor) -> Tensor:
 def lines_of(predictions: Tensor) -> Lines:
     """What a network says [..., L, R, C + 1], as lines along their likeliest paths.
 
-    The mean of a distribution with two peaks lies between two rails; a path keeps to one of them.
+    The mean of a distribution with two peaks lies between two rails; a path keeps to one of them.  A place that is
+    regressed is all that is known: nothing speaks against it.
     """
     columns, there = predictions[..., :-1], predictions[..., -1].sigmoid()
     if columns.shape[-1] == 1:
         return Lines(columns[..., 0], there, torch.zeros_like(there), torch.ones_like(there))
     places, shares = centres(columns), columns.softmax(-1)
     path = likeliest(columns.log_softmax(-1) * there.unsqueeze(-1))
-    number = torch.arange(columns.shape[-1], device=columns.device)
-    near = shares * ((number - path.unsqueeze(-1)).abs() <= BESIDE)
-    sure = near.sum(-1)
-    mean = shares @ places
-    spread = ((shares @ places.square()) - mean.square()).clamp(min=0).sqrt()
-    return Lines((near @ places) / sure.clamp(min=1e-12), there, spread, sure)
+    near = shares * ((places - places[path].unsqueeze(-1)).abs() < 1.01 * UNIT)
+    sure = near.sum(-1).clamp(min=1e-12)
+    x = (near @ places) / sure
+    variance = ((near @ places.square()) / sure - x.square()).clamp(min=0)
+    return Lines(x, there, (variance / sure).sqrt(), sure)
 
 
 def likeliest(gains: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def likeliest(gains: Tensor) -> Tensor:
 
     By dynamic programming (Viterbi 1967).
     """
-    place = torch.arange(gains.shape[-1], device=gains.device, dtype=gains.dtype)
+    place = centres(gains) / UNIT
     cost = STEP * (place.unsqueeze(-1) - place).square()
     first, *others = gains.unbind(-2)
     best, came = first, []
@@ -86,11 +86,11 @@ def likeliest(gains: Tensor) -> Tensor:
 def smooth(lines: Lines, stiffness: float = STIFFNESS) -> Lines:
     """Lines whose rows agree: the x that minimise sum w (x - x_row)^2 + stiffness sum (second difference of x)^2.
 
-    w: probability of being there over the variance of the row's distribution, in columns of 1/64 of the width: where a
-    row is unsure, its neighbours say where the line goes.
+    w: probability of being there over the variance of the place, in units: where a row is unsure, its neighbours say
+    where the line goes.
     """
     rows = lines.x.shape[-1]
-    weights = lines.there.double() / (64 * lines.spread.double()).square().clamp(min=0.1) + 1e-6
+    weights = lines.there.double() / (lines.spread.double() / UNIT).square().clamp(min=0.1) + 1e-6
     bend = torch.zeros(rows - 2, rows, dtype=torch.float64, device=weights.device)
     for place, value in enumerate((1.0, -2.0, 1.0)):
         bend.diagonal(place).fill_(value)
@@ -132,7 +132,7 @@ def row_losses(predictions: Tensor, targets: Tensor) -> Tensor:
     columns = predictions[..., :-1]
     count = columns.shape[-1]
     weights = there / there.sum((-1, -2), keepdim=True).clamp(min=1)
-    apart = F.smooth_l1_loss(64 * means(predictions), 64 * x, reduction="none")
+    apart = F.smooth_l1_loss(means(predictions) / UNIT, x / UNIT, reduction="none")
     if count > 1:
         places = centres(columns)
         wanted = (-(places - x.unsqueeze(-1)).square() / (2 * BLUR**2)).softmax(-1)

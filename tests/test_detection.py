@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from handful.evaluation import Result, evaluate_method
 from handful.methods import MAML, GradientBased
 from handful.problems import VideoAnomaly
 from handful.problems.video_anomaly.floors import extrapolated
-from handful.problems.video_anomaly.scores import area, covering, decibels, frame_errors, whole_clips
+from handful.problems.video_anomaly.scores import area, covering, decibels, frame_errors, smoothed, whole_clips
 from handful.recipe import Protocol
 
 from .problems.video_anomaly.conftest import clips
@@ -29,10 +30,10 @@ from .problems.video_anomaly.conftest import clips
 PROTOCOL = Protocol(way=1, shot=2, query=2, tasks=3)
 
 
-def method(adapt: list[str], prototypes: int = 3, **options: object) -> GradientBased:
+def method(adapt: list[str], prototypes: int = 3, norm: Any = "none", **options: object) -> GradientBased:
     """One whose head already says something."""
     torch.manual_seed(0)
-    backbone = unet(widths=(4, 8), norm="none", input_shape=(4, 16, 16))
+    backbone = unet(widths=(4, 8), norm=norm, input_shape=(4, 16, 16))
     found = MAML(backbone, inner_lr=0.05, inner_steps=2, adapt=adapt, **options)  # type: ignore[arg-type]
     found.problem = VideoAnomaly({"name": "next_frame", "prototypes": prototypes})
     found.attach_head(1)
@@ -43,11 +44,13 @@ def method(adapt: list[str], prototypes: int = 3, **options: object) -> Gradient
     return found
 
 
-def plain(data: VideoClips, predict: Callable[[str], Callable[[Tensor], Tensor]]) -> dict[str, float]:
-    """Frame by frame, all of a clip at once."""
+def plain(
+    data: VideoClips, predict: Callable[[str], Callable[[Tensor], Tensor]], level: Callable[[str], float] | None = None
+) -> dict[str, float]:
+    """All of a clip at once; level: the mean local score of a scene's support, for the online score."""
     assert data.abnormal is not None
     assert data.masks is not None
-    mean, local, labels, pixels, marked = [], [], [], [], []
+    mean, local, labels, pixels, marked, online, both = [], [], [], [], [], [], []
     for clip in data.test.clips:
         frames = torch.from_numpy(data.frames[data.starts[clip] : data.starts[clip + 1], 0]).float() / 255
         x = torch.stack([frames[t : t + 4] for t in range(len(frames) - 4)])
@@ -55,6 +58,16 @@ def plain(data: VideoClips, predict: Callable[[str], Callable[[Tensor], Tensor]]
             errors = frame_errors(predict(data.scenes[clip])(x), frames[4:, None])
         mean.append(decibels(errors.mean.double().numpy()))
         local.append(decibels(errors.local.double().numpy()))
+        if level:
+            live = [float(local[-1][0] - level(data.scenes[clip]))]
+            for value in local[-1][1:]:
+                live.append(0.7 * live[-1] + 0.3 * (float(value) - level(data.scenes[clip])))
+            online += live
+        feature = errors.feature.double().numpy()
+        if feature.any():
+            far = decibels(feature)
+            parts = [(part - part.min()) / np.ptp(part) for part in (mean[-1], far)]
+            both += smoothed(sum(parts) / 2).tolist()
         numbers = np.arange(data.starts[clip] + 4, data.starts[clip + 1])
         labels.append(data.abnormal[numbers])
         masks = data.masks.of(numbers)
@@ -64,6 +77,8 @@ def plain(data: VideoClips, predict: Callable[[str], Callable[[Tensor], Tensor]]
         **{f"auc/{name}": value for name, value in whole_clips(mean, labels).items()},
         **{f"local/{name}": value for name, value in whole_clips(local, labels).items()},
         "auc/pixel": area(np.array(marked, np.uint8), np.array(pixels)),
+        **({"online/raw": area(np.concatenate(labels), np.array(online))} if level else {}),
+        **({"prototypes/minmax_smoothed": area(np.concatenate(labels), np.array(both))} if both else {}),
     }
 
 
@@ -82,15 +97,34 @@ class TestDetected:
         data, learner = clips(), method(adapt)
         found = detected(learner, data.test, 2, 2, 2, 0, "normal")
         for number, of in enumerate(drawn_supports(data.test, 2, 2, 0, "normal")):
+            networks, levels = {}, {}
+            for draw in of:
+                scene, frames = data.scenes[draw.clips[0]], data.test.fetch(draw.firsts).float() / 255
+                x, y = frames[:, :-1].flatten(1, 2), frames[:, -1]
+                networks[scene] = learner.fit(x, y, 2)
+                local = frame_errors(networks[scene](x), y).local
+                levels[scene] = float(decibels(local.double().numpy()).mean())
+            naive = plain(data, networks.__getitem__, levels.__getitem__)
+            assert set(found.by_step[2][number]) == set(naive)
+            for name, value in naive.items():
+                assert_allclose(found.by_step[2][number][name], value, rtol=1e-5)
+        first, second = found.by_step[0]
+        assert {name for name in first if first[name] != second[name]} == {"online/raw"}  # the supports' levels differ
+        assert found.by_step[1][0] != found.by_step[1][1]
+
+    def test_before_the_first_step_a_support_may_still_give_the_statistics(self) -> None:
+        data, learner = clips(), method(["head"], norm="batch")
+        found = detected(learner, data.test, 2, 2, 1, 0, "normal")
+        for number, of in enumerate(drawn_supports(data.test, 2, 2, 0, "normal")):
             networks = {}
             for draw in of:
                 frames = data.test.fetch(draw.firsts).float() / 255
                 x, y = frames[:, :-1].flatten(1, 2), frames[:, -1]
-                networks[data.scenes[draw.clips[0]]] = learner.fit(x, y, 2)
-            for name, value in plain(data, networks.__getitem__).items():
-                assert_allclose(found.by_step[2][number][name], value, rtol=1e-5)
-        assert found.by_step[0][0] == found.by_step[0][1]
-        assert found.by_step[1][0] != found.by_step[1][1]
+                networks[data.scenes[draw.clips[0]]] = learner.fit(x, y, 0)
+            assert_allclose(
+                found.by_step[0][number]["auc/raw"], plain(data, networks.__getitem__)["auc/raw"], rtol=1e-5
+            )
+        assert found.by_step[0][0]["auc/raw"] != found.by_step[0][1]["auc/raw"]
 
     def test_prototypes_have_a_score_of_their_own_where_there_are_any(self) -> None:
         data = clips()
@@ -140,8 +174,18 @@ class TestResult:
         assert len(content["per_task"]) == content["tasks"] == 3
         assert content["query"] == 46
         assert content["support"] == "normal"
-        assert "frame auc" in str(result)
-        assert "%" in str(result)
+        shown = str(result)
+        assert shown.startswith("frame auc ")
+        assert "95 % over 3 draws of the support, the 46 tested frames taken as given" in shown
+        rows = {line.split("  ")[0]: line for line in shown.splitlines()}
+        assert f"{100 * content['auc']['macro']:.1f} ±" in rows["auc, macro"]
+        assert rows["auc, macro"].endswith(f"{100 * content['floors']['least squares']['auc']['macro']:.1f}")
+        assert set(content["measures_per_task"]) == set(content["measures"])
+        assert all(len(values) == 3 for values in content["measures_per_task"].values())
+
+    def test_other_statistics_than_the_methods_are_refused(self) -> None:
+        with pytest.raises(HandfulError, match="with support statistics, and not running; leave norm_stats out"):
+            self.result(norm_stats="running")
 
     def test_published_supports_come_with_their_warning(self) -> None:
         result = self.result(support="clip_start")
@@ -157,7 +201,7 @@ class TestResult:
         result = evaluate_method(method(["head"]), data.test, PROTOCOL)
         assert result.metric == "psnr"
         assert result.support is None
-        with pytest.raises(HandfulError, match="support is clip_start, which is for labelled clips, and these have no"):
+        with pytest.raises(HandfulError, match="clips with labels, and the test split of 'made' has none; set"):
             evaluate_method(method(["head"]), data.test, PROTOCOL.model_copy(update={"support": "clip_start"}))
 
     def test_an_unknown_support_is_named(self) -> None:

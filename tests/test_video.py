@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from handful.checkpoint import read_metrics
@@ -107,6 +109,24 @@ def test_the_published_form_takes_a_step(tmp_path: Path) -> None:
 def test_single_windows_alone_can_be_trained_on(tmp_path: Path) -> None:
     _, (result,) = train_recipe(load_recipe("sprites-mpn", [*TINY, "train.steps=0"]), tmp_path / "run", quiet=True)
     assert result.metric == "frame_auc"
+
+
+def test_a_published_protocol_can_be_trained(tmp_path: Path) -> None:
+    changes = [*TINY, "evaluate.support=clip_start"]
+    _, (result,) = train_recipe(load_recipe("sprites-mpn", changes), tmp_path / "run", quiet=True)
+    assert result.support == "clip_start"
+
+
+def test_support_without_labels_is_refused_before_training(tmp_path: Path) -> None:
+    changes = [*TINY, "data={name: video_folder, root: clips}", "evaluate.support=clip_start"]
+    folder = tmp_path / "clips" / "training" / "frames" / "01"
+    folder.mkdir(parents=True)
+    for number in range(200):
+        pixels = np.random.default_rng(number).integers(0, 255, (32, 32), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    changes[-2] = f"data={{name: video_folder, root: {tmp_path / 'clips'}, image_size: 32}}"
+    with pytest.raises(HandfulError, match="which is for clips with labels, and the test split of 'video_folder' has"):
+        train_recipe(load_recipe("sprites-mpn", changes), tmp_path / "run", quiet=True)
 
 
 def test_a_backbone_without_a_fine_map_is_named(tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval does not hold zero."""
-        return abs(self.mean) > self.ci95
+        """Whether the interval does not hold zero; one without a width says nothing."""
+        return abs(self.mean) > self.ci95 > 0
 
 
 def paired_differences(per_task: Mapping[str, Sequence[float]]) -> list[Difference]:

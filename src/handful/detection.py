@@ -70,19 +70,28 @@ class Errors(NamedTuple):
     marked: NDArray[np.uint8] | None
 
 
+Supports = list[tuple[Tensor, Tensor]]  # of a draw: the windows and next frames of each scene, or of each clip
+
+
 @dataclass(frozen=True)
 class Column:
-    """Predictors that are judged together, one a support, and these supports."""
+    """Predictors that are judged together, one a scene or clip; and the draws whose supports they are the same for."""
 
     predictors: list[Predict]
-    supports: list[tuple[Tensor, Tensor]]
+    draws: list[Supports]
 
-    def normal(self, number: int, body: Predict | None) -> float:
-        """The mean level of the local score, in decibels, in the windows of a support."""
-        x, y = self.supports[number]
+    def levels(self, body: Predict | None) -> list[list[float]]:
+        """The mean local score, in decibels, in the windows of every support, of every draw."""
+        return [
+            [self.level(predict, body, x, y) for predict, (x, y) in zip(self.predictors, supports)]
+            for supports in self.draws
+        ]
+
+    def level(self, predict: Predict, body: Predict | None, x: Tensor, y: Tensor) -> float:
+        """That of one support."""
         with torch.no_grad():
             seen = body(x) if body else x
-        return float(decibels(errors_of(self.predictors[number], seen, y).local).mean())
+        return float(decibels(errors_of(predict, seen, y).local).mean())
 
 
 def detected(
@@ -98,21 +107,21 @@ def detected(
     supports = [[windows_of(floats(split, draw.firsts, method.device)) for draw in of] for of in tasks]
     body = shared_body(method)
     part = "head" if body else ""
-    columns: list[Column] = []
+    unmoved = method.inductive == "running" or not has_batch_norm(method.network)  # by a support, without a step
+    columns = []
     for step in range(inner_steps + 1):
-        for windows in supports[:1] if step == 0 and support == "normal" else supports:  # at first no support matters
-            columns.append(Column([fitted(method, x, y, step, part) for x, y in windows], windows))
+        groups = [supports] if step == 0 and unmoved and support == "normal" else [[windows] for windows in supports]
+        columns += [Column([fitted(method, x, y, step, part) for x, y in of[0]], of) for of in groups]
     found = judged(split, tasks[0], columns, body)
-    first = len(found) - inner_steps * len(tasks)
-    by_step = [found[:first] * (len(tasks) // first)]
-    by_step += [found[at : at + len(tasks)] for at in range(first, len(found), len(tasks))]
+    by_step = [found[at : at + len(tasks)] for at in range(0, len(found), len(tasks))]
     every = [[floors(x, y) for x, y in windows] for windows in supports]
     beside: dict[str, list[Figures]] = {}
     for name in every[0][0]:
-        alike = name != "least squares" and support == "normal"  # but for the level of the online score
-        named = [Column([one[name] for one in of], windows) for of, windows in zip(every, supports)]
-        figures = judged(split, tasks[0], named[:1] if alike else named)
-        beside[name] = figures * (len(tasks) // len(figures))
+        if name == "least squares" or support == "clip_start":
+            named = [Column([one[name] for one in of], [windows]) for of, windows in zip(every, supports)]
+        else:
+            named = [Column([one[name] for one in every[0]], supports)]
+        beside[name] = judged(split, tasks[0], named)
     return Detected(by_step, beside, sum(len(part) for _, part in kept_windows(split, tasks[0])))
 
 
@@ -174,7 +183,7 @@ def kept_windows(split: ClipSplit, draws: Sequence[Draw]) -> Iterator[tuple[int,
 def judged(
     split: ClipSplit, draws: Sequence[Draw], columns: Sequence[Column], body: Predict | None = None
 ) -> list[Figures]:
-    """The figures of each column: areas under ROC curves, by score and form.
+    """The figures of each draw of each column, one after another: areas under ROC curves, by score and form.
 
     auc: of the mean error of a frame; local: of the largest box; online: of that less its mean over the support
     windows, smoothed by the past alone; prototypes: of the mean error and the distance from the prototypes, each within
@@ -188,8 +197,9 @@ def judged(
         for column, errors in zip(clips, found):
             column.append(errors)
     return [
-        figures(errors, labels, [column.normal(number, body) for number, _ in asked])
+        figures(errors, labels, [levels[number] for number, _ in asked])
         for errors, column in zip(clips, columns)
+        for levels in column.levels(body)
     ]
 
 

@@ -74,6 +74,7 @@ class Result:
     """The data of training, where the tasks are drawn from other data."""
     run: dict[str, Any] = field(default_factory=dict)
     per_task: list[float] = field(default_factory=list, repr=False)
+    measures_per_task: dict[str, list[float]] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
         kind = "transductive" if self.transductive else "inductive"
@@ -81,16 +82,40 @@ class Result:
         means = {name: floor["mean"] for name, floor in self.floors.items()}
         floors = ", ".join(f"{name} {wording.measured(mean, metric=self.metric)}" for name, mean in means.items())
         text = (
-            f"{wording.name(self.metric)} {self._score()} (95 % over {self.tasks} tasks, "
+            f"{wording.name(self.metric)} {self._score()} ({self._over()}, "
             f"{wording.protocol(self.way, self.shot, self.query)}, {conditions}, {self.split} split; "
             f"floors: {floors}; tasks {self.task_hash})"
         )
         lower = wording.lower_is_better(self.metric)
+        if self.support:
+            text += f"\n{self._figures()}"
         best = (min if lower else max)(means, key=means.__getitem__, default=None)
         nearest = self.mean + self.ci95 if lower else self.mean - self.ci95  # the end of the interval by the floor
         if best and not wording.better(nearest, means[best], self.metric):
             text += f"\nThis {kind} result is not clearly {'below' if lower else 'above'} the floor {best!r}."
         return f"{text}\n{self.note}" if self.note else text
+
+    def _over(self) -> str:
+        """What the interval is over."""
+        if not self.support:
+            return f"95 % over {self.tasks} tasks"
+        over = (
+            f"95 % over {wording.count(self.tasks, 'draw')} of the support" if self.tasks > 1 else "one support a clip"
+        )
+        return f"{over}, the {self.query:,} tested frames taken as given"
+
+    def _figures(self) -> str:
+        """All figures of labelled clips, beside those of the floors, in percent."""
+        lines = [f"{'in %':<28}{'this run':>14}" + "".join(f"{name:>22}" for name in self.floors)]
+        for name, own in self.measures.items():
+            group, slash, inner = name.partition("/")
+            if not slash:  # the metric itself
+                continue
+            cells = f"{100 * own['mean']:>8.1f}" + (f" ± {100 * own['ci95']:.1f}" if self.tasks > 1 else "")
+            others = [floor.get(group, {}).get(inner) for floor in self.floors.values()]
+            beside = "".join(f"{'' if value is None else f'{100 * value:.1f}':>22}" for value in others)
+            lines.append(f"{f'{group}, {wording.name(inner)}':<28}{cells:>14}{beside}")
+        return "\n".join(lines)
 
     def _score(self) -> str:
         """The mean with its interval, or where the adaptation of some task diverged."""
@@ -226,11 +251,7 @@ def evaluate_method(
     norm_stats: NormStats = protocol.norm_stats or method.norm_stats
     inner_steps = method.inner_steps if protocol.inner_steps is None else protocol.inner_steps
     sampler = method.problem.sampler(split, protocol.way, protocol.shot, protocol.query, seed)
-    labelled = isinstance(split, ClipSplit) and split.labelled
-    if protocol.support not in get_args(Support):
-        raise unknown("support", protocol.support, get_args(Support))
-    if protocol.support != "normal" and not labelled:
-        raise HandfulError(f"support is {protocol.support}, which is for labelled clips, and these have no labels.")
+    labelled = check_support(protocol, split)
     method.attach_head(method.problem.outputs(protocol.way))
     if embed_once and isinstance(method, Metric) and isinstance(sampler, EpisodeSampler):
         method.predict(sampler.episodes(0, 1, device=method.device), inner_steps, norm_stats)  # may refuse them
@@ -242,6 +263,11 @@ def evaluate_method(
 
     metric, task_hash, said, query = method.problem.metric, "", note(method, split), protocol.query
     if isinstance(split, ClipSplit) and labelled:
+        if protocol.norm_stats not in (None, method.inductive):
+            raise HandfulError(
+                f"Labelled clips are judged frame by frame, with {method.inductive} statistics, and not {norm_stats}; "
+                "leave norm_stats out."
+            )
         norm_stats, metric = method.inductive, METRIC
         scores, measures, floors, query = score_clips(method, split, protocol, inner_steps, seed)
         task_hash = hash_of(split, protocol.shot, protocol.tasks, seed, protocol.support)
@@ -282,7 +308,21 @@ def evaluate_method(
         note=said,
         run=run or {},
         per_task=scores[-1].tolist(),
+        measures_per_task={name: values.tolist() for name, values in measures.items()},
     )
+
+
+def check_support(protocol: Protocol, split: Split) -> bool:
+    """Whether clips are labelled; refuse a support that is for those alone."""
+    labelled = isinstance(split, ClipSplit) and split.labelled
+    if protocol.support not in get_args(Support):
+        raise unknown("support", protocol.support, get_args(Support))
+    if protocol.support != "normal" and not labelled:
+        raise HandfulError(
+            f"support is {protocol.support}, which is for clips with labels, and the {split.name} split of "
+            f"{split.data.name!r} has none; set it to normal."
+        )
+    return labelled
 
 
 def note(method: Method, split: Split) -> str | None:

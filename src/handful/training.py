@@ -26,7 +26,7 @@ from handful.batches import Batches, loaded
 from handful.checkpoint import Log, Progressed, claim, resume, save
 from handful.data import Data
 from handful.errors import HandfulError, unknown
-from handful.evaluation import Result, evaluate_method
+from handful.evaluation import Result, check_support, evaluate_method
 from handful.files import to_json, write_text
 from handful.interruption import noted
 from handful.memory import plan
@@ -178,6 +178,7 @@ def check_protocols(method: Method, data: Data, protocols: list[Protocol], pretr
     for protocol in protocols:
         for split in (data.val, data.test):
             method.problem.sampler(split, protocol.way, protocol.shot, protocol.query)
+        check_support(protocol, data.test)
         method.attach_head(method.problem.outputs(protocol.way))
         norm_stats = protocol.norm_stats or method.norm_stats
         if norm_stats == "running" and pretrained:
@@ -251,7 +252,7 @@ def fit(
     if progressed.step and progressed.seconds >= stop_after:
         return progressed
     log = Log(out, progressed.step)
-    protocol = validation.model_copy(update={"tasks": settings.validation_tasks})
+    protocol = validation.model_copy(update={"tasks": settings.validation_tasks, "support": "normal"})
     if progressed.step == 0 and settings.steps and isinstance(settings, TrainRecipe) and run.recipe.pretrain:
         # what pre-training left is a candidate: episodes may only make it worse
         log.write({"step": 0, "seconds": 0.0, **validate(run, protocol, progressed)})

@@ -44,6 +44,11 @@ class TestClipTasks:
             of = data.clip_of(np.concatenate([support, query]))
             assert {data.scenes[clip] for clip in of} == {scene}
 
+    def test_a_scene_with_few_tested_windows_is_asked_for_those(self, make: Make) -> None:
+        tasks = ClipTasks(make((40, 30, 30, 30, 6)).test, 2, 3)
+        asked = {first for number in range(40) for first in tasks.drawn_of("b", number).query.tolist()}
+        assert asked == {130, 131}
+
     def test_a_support_is_the_same_for_any_number_of_queries_of_tested_clips(self, make: Make) -> None:
         few, many = ClipTasks(make().test, 3, 1), ClipTasks(make().test, 3, 9)
         for number in range(20):

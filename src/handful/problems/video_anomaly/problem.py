@@ -74,11 +74,7 @@ class VideoAnomaly:
         `compactness`, and what prototypes are too near to each other times `separateness` (MPN, equations of its loss).
         All on values in [-1, 1], as in the published code.
         """
-        if (channels := targets.shape[-3]) != self.colours:
-            raise HandfulError(
-                f"Frames have {channels} channels, but the backbone predicts {self.colours}; set backbone.channels to "
-                f"{channels}, or data.channels to {self.colours}."
-            )
+        channels = self.checked(targets)
         difference = 2 * (predictions[..., :channels, :, :] - targets)
         total = difference.square().mean((1, 2, 3, 4))
         if self.edges:
@@ -91,9 +87,18 @@ class VideoAnomaly:
             total = total + self.compactness * near + self.separateness * apart
         return total
 
+    def checked(self, targets: Tensor) -> int:
+        """The channels of frames [..., C, H, W]; HandfulError if the network predicts another number."""
+        if (channels := targets.shape[-3]) != self.colours:
+            raise HandfulError(
+                f"Frames have {channels} channels, but the backbone predicts {self.colours}; set backbone.channels to "
+                f"{channels}, or data.channels to {self.colours}."
+            )
+        return channels
+
     def score(self, predictions: Tensor, targets: Tensor) -> Tensor:
         """Mean PSNR of a task's frames in decibels: [..., B, n, C or C + 2, H, W], [B, n, C, H, W] -> [..., B]."""
-        frames = predictions[..., : targets.shape[-3], :, :]
+        frames = predictions[..., : self.checked(targets), :, :]
         errors = (frames - targets).double().square().mean((-1, -2, -3)).clamp(min=QUIETEST)
         return (-10 * torch.log10(errors)).mean(-1)
 

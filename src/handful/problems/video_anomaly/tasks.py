@@ -83,8 +83,12 @@ class ClipTasks:
         return [firsts[place == phase] for phase in range(data.window + 1)]
 
     @cached_property
-    def _tables(self) -> dict[str, tuple[list[Numbers], list[Numbers]]]:
-        return {scene: (self._grids(self._learned, scene), self._grids(self.split, scene)) for scene in self.scenes}
+    def _tables(self) -> dict[str, tuple[list[Numbers], Numbers]]:
+        """Of each scene the grids that a support is from, and every window that may be asked for."""
+        return {
+            scene: (self._grids(self._learned, scene), np.concatenate(self._grids(self.split, scene)))
+            for scene in self.scenes
+        }
 
     def drawn(self, number: int, epoch: int = 0) -> Drawn:
         """Task `number`, of one of the scenes."""
@@ -95,7 +99,10 @@ class ClipTasks:
         """The windows of task `number`, were it of this scene."""
         count = self.shot if self._apart else self.shot + self.query
         numbers = uniform(self.seed, epoch, 1, number, number + 1, 1 + count)
-        learned, asked = (grids[int(numbers[0, 0] * len(grids))] for grids in self._tables[scene])
+        learned, asked = (
+            self._tables[scene][0][int(numbers[0, 0] * (self.split.data.window + 1))],
+            self._tables[scene][1],
+        )
         taken = learned[draw_without_replacement(numbers[:, 1:], np.array([len(learned)]))[0]]
         if not self._apart:
             return Drawn(scene, taken[: self.shot], taken[self.shot :])

@@ -104,6 +104,7 @@ def model_of(recipe: str) -> VideoModel:
     """A model with the recipe's network."""
     found = load_recipe(recipe)
     assert found.decoder is not None
+    torch.manual_seed(0)  # the same weights in every run, so that the cache holds one exported file of them
     parts = {"backbone": found.backbone.spec(), "decoder": found.decoder.spec()}
     card = without_network(recipe).card.model_copy(update=parts)
     return VideoModel(unfitted(card), card)
@@ -117,7 +118,8 @@ def rate(way: Callable[[Path], int], clips: Sequence[Path]) -> float:
 
 def decoded(clip: Path, card: VideoCard) -> int:
     """Frames of a clip, at the network's size."""
-    return sum(bool(at_size(frame.pixels, card.size, card.channels).size) for frame in frames(clip, grey=True))
+    shown = frames(clip, grey=card.channels == 1)
+    return sum(bool(at_size(frame.pixels, card.size, card.channels).size) for frame in shown)
 
 
 def watched(model: VideoModel, clip: Path) -> int:

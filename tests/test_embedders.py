@@ -104,8 +104,13 @@ def test_few_images_are_shared_out_to_all_threads(
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     backbone = frozen()
-    embed, seen = OnnxEmbedder(backbone), []
-    monkeypatch.setattr(embed, "_embed", lambda images: seen.append(len(images)) or torch.zeros(len(images), 1))
+    embed, seen = OnnxEmbedder(backbone), list[int]()
+
+    def counted(images: Tensor) -> Tensor:
+        seen.append(len(images))
+        return torch.zeros(len(images), 1)
+
+    monkeypatch.setattr(embed, "_embed", counted)
     embed(pictures(backbone, count))
     assert sorted(seen, reverse=True) == parts
 
@@ -137,6 +142,18 @@ def test_an_export_that_computes_something_else_is_refused(monkeypatch: pytest.M
     backbone = frozen(channels=6)
     with pytest.raises(HandfulError, match=r"features of Conv4 are .* away from torch's, more than .* embed by torch"):
         OnnxEmbedder(backbone)
+    assert not handful.embedders.cached(backbone, "features").exists()
+
+
+@needs_onnx
+def test_torch_embeds_what_onnxruntime_computes_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = efficientnet_lite0(**LITE)
+    assert isinstance(embedder(backbone), OnnxEmbedder)
+    monkeypatch.setattr(handful.embedders, "TOLERANCE", -1.0)
+    embed = embedder(backbone)
+    assert isinstance(embed, TorchEmbedder)
+    images = pictures(backbone)
+    torch.testing.assert_close(embed(images), backbone(images / 255))
     assert not handful.embedders.cached(backbone, "features").exists()
 
 

@@ -43,11 +43,13 @@ def embedder(backbone: nn.Module, output: Output = "features") -> Embed:
     """A function from images, uint8 or float in [0, 1], [n, C, H, W], to their features or their last maps.
 
     By onnxruntime if it is installed, and the backbone is a registered one, on the CPU and `frozen`, so that what was
-    exported stays right; else by torch.  Both leave the backbone as it is.  The result has no graph.
+    exported stays right, and computes what torch does; else by torch.  Both leave the backbone as it is.  The result
+    has no graph.
     """
     settled = getattr(backbone, "frozen", False) and all(p.device.type == "cpu" for p in backbone.parameters())
     if settled and hasattr(backbone, "spec") and not absent():
-        return OnnxEmbedder(backbone, output)
+        with suppress(HandfulError):  # torch needs no file
+            return OnnxEmbedder(backbone, output)
     return TorchEmbedder(backbone, output)
 
 

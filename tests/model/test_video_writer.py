@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -45,3 +46,43 @@ def test_a_video_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(HandfulError, match=r"ride\.mp4 cannot be written"):
         writer.close()
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
+    writer.close()  # there is nothing left to finish
+
+
+class Full:
+    """A container on a disk that is full."""
+
+    def __init__(self, container: Any) -> None:
+        self.container, self.calls = container, list[str]()
+
+    def mux(self, packets: object) -> None:
+        self.calls.append("mux")
+        raise OSError(28, "No space left on device")
+
+    def close(self) -> None:
+        self.calls.append("close")
+        self.container.close()
+
+
+def test_a_failed_write_closes_the_file_and_closing_says_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = VideoWriter(tmp_path / "a.mp4", 10)
+    writer.write(GREY)
+    full = Full(writer.container)
+    monkeypatch.setattr(writer, "container", full)
+    with pytest.raises(HandfulError, match=r"a\.mp4 cannot be written \(.*No space left on device\); name another"):
+        writer.write(GREY)
+    assert full.calls == ["mux", "close"]
+    writer.close()
+    assert full.calls == ["mux", "close"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_build_without_the_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handful.model.video_writer.CODEC", "libnone")
+    writer = VideoWriter(tmp_path / "a.mp4", 10)
+    with pytest.raises(HandfulError, match=r"this build of PyAV has no H\.264 encoder \(libnone\); install one that"):
+        writer.write(GREY)
+    writer.close()
+    assert list(tmp_path.iterdir()) == []

@@ -33,7 +33,7 @@ class Wanted:
     timeline: Path | None = None
 
     def check(self, clips: Sequence[Path], follow: bool) -> None:
-        """Raises HandfulError, before anything is decoded, for what cannot be written, or would be over a clip."""
+        """Raises HandfulError, before anything is decoded, for what cannot be written, or would be in a clip."""
         for option, path, suffix in (("--video", self.video, ".mp4"), ("--timeline", self.timeline, ".png")):
             if path is not None and path.suffix.lower() != suffix:
                 raise HandfulError(f"{option} names the file to write, which ends in {suffix}; {str(path)!r} does not.")
@@ -43,8 +43,13 @@ class Wanted:
             raise HandfulError(f"--follow is of one camera, and there are {len(clips)} clips; start one for each.")
         known = {clip.resolve(): clip for clip in clips}
         for path in filter(None, (self.csv, self.video, self.timeline)):
-            if path.resolve() in known:
+            place = path.resolve()
+            if place in known:
                 raise HandfulError(f"{path} would be written over the clip itself; give it another name.")
+            if among := next((known[folder] for folder in place.parents if folder in known and folder.is_dir()), None):
+                raise HandfulError(
+                    f"{path} would be written among the frames of {printable(among)}; name a place outside of it."
+                )
 
 
 def predict_video(

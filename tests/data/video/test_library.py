@@ -15,6 +15,7 @@ from handful.data import FILMED, VideoClips, build, load
 from handful.data.video import library, store
 from handful.data.video.reading import at_size
 from handful.errors import HandfulError
+from handful.problems.video_anomaly import ClipTasks
 from handful.recipe import DataRecipe
 from handful.run import check_split, open_data
 from tests.conftest import Command, ok, refused
@@ -93,14 +94,51 @@ def test_videos_of_scenes_alone_give_their_ends_to_validation(tmp_path: Path) ->
     write_video(tmp_path / "scenes" / "shop.mkv", footage(40, seed=1))
     data = load("scenes", tmp_path, image_size=16, channels=3)
     assert clips(data) == {"train": [0, 2], "val": [1, 3], "test": [1, 3], "normal": [0, 2]}
+    assert data.names == [f"{name}, {part} part" for name in ("road", "shop") for part in ("first", "last")]
     assert data.scenes == ["road", "road", "shop", "shop"]
     assert data.starts.tolist() == [0, 24, 30, 62, 70]
     assert data.frames.shape == (70, 3, 16, 16)
     assert data.input_shape == (12, 16, 16)
-    assert "no test clips" in data.info["note"]
+    assert data.info["note"] == (
+        "There are no test clips: the last fifth of every clip both validates and tests, so that what was chosen is "
+        "judged on the windows that it was chosen by, since that of road has 6 frames, and two parts take 40; and "
+        "nothing says what is abnormal."
+    )
     alone = opened(tmp_path / "scenes")
     assert clips(alone) == clips(data)
     assert set(alone.scenes) == {"scenes"}
+
+
+def test_long_ends_validate_first_and_test_then(tmp_path: Path) -> None:
+    write_video(tmp_path / "scenes" / "road.mkv", footage(160))
+    write_video(tmp_path / "scenes" / "shop.mkv", footage(167, seed=1))
+    data = load("scenes", tmp_path, image_size=16, window=3)
+    assert clips(data) == {"train": [0, 3], "val": [1, 4], "test": [2, 5], "normal": [0, 3]}
+    assert data.starts.tolist() == [0, 128, 144, 160, 294, 311, 327]
+    parts = ("first", "middle", "last")
+    assert data.names == [f"{name}, {part} part" for name in ("road", "shop") for part in parts]
+    assert data.scenes == ["road"] * 3 + ["shop"] * 3
+    assert not {*data.val.windows} & {*data.test.windows}
+    assert data.test.windows.min() >= data.val.target(data.val.windows[:13]).max()  # of road, in time
+    for split in (data.val, data.test):  # enough for tasks, of a window to learn from and two to predict
+        ClipTasks(split, 1, 2)
+    assert data.info["note"] == (
+        "There are no test clips: of the last fifth of every clip the first half validates and the second tests, and "
+        "nothing says what is abnormal."
+    )
+    assert "the last fifth of every clip both validates and tests" in load("scenes", tmp_path, window=4).info["note"]
+
+
+def test_scenes_take_no_test_clips(tmp_path: Path) -> None:
+    write_video(tmp_path / "scenes" / "training" / "road.mkv", footage(30))
+    write_video(tmp_path / "scenes" / "testing" / "shop.mkv", footage(30))
+    message = r"testing has 1 clip, but all clips of 'scenes' are normal and none tests; open .* as 'video_folder'\.$"
+    with pytest.raises(HandfulError, match=message):
+        load("scenes", tmp_path, image_size=16)
+    write_video(tmp_path / "scenes" / "road.mkv", footage(30))
+    shutil.rmtree(tmp_path / "scenes" / "training")
+    with pytest.raises(HandfulError, match=message):
+        load("scenes", tmp_path, image_size=16)
 
 
 def test_a_recipe_opens_it_again(field: Path, tmp_path: Path) -> None:
@@ -309,3 +347,4 @@ def test_real_scenes(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HANDFUL_DATA", str(real_data))
     data = load("scenes", image_size=32)
     assert (len(data.frames), len(data.train.windows), len(data.val.windows)) == (480, 368, 80)
+    assert "has 24 frames, and two parts take 40" in data.info["note"]

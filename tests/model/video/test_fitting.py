@@ -202,8 +202,20 @@ def test_what_cannot_be_read_is_named_or_left_out(tmp_path: Path) -> None:
             fit_video(tmp_path / "in" / name)
     card = fit_video(tmp_path / "in", skip_bad=True).card
     assert card.held_out_frames > 30  # those before the break too
-    told = " ".join(card.notes)
-    assert all(message in told for message in ("breaks off after", "cannot be read as a video", "has 3 frames"))
+    frames_in(tmp_path / "in" / "sizes", [*filmed(9), *filmed(3, size=(64, 64))])
+    card = fit_video(tmp_path / "in", skip_bad=True).card
+    for found, start, message in zip(
+        card.notes,
+        ["Used as far as it goes", "Left out", "Left out", "Used as far as it goes"],
+        ["cut.avi breaks off after", "none.mp4 cannot be read as", "short.mp4 has 3 frames", "sizes changes its size"],
+    ):
+        assert found.startswith(f"{start}: ")
+        assert message in found
+    early = frames_in(tmp_path / "in" / "stops", [*filmed(2), *filmed(3, size=(64, 64))])  # before a window is full
+    assert [told for told in fit_video(tmp_path / "in", skip_bad=True).card.notes if str(early) in told] == [
+        f"Left out: {early} changes its size: frame 2 has 64x64 pixels, those before have {WIDTH}x{HEIGHT}; a camera "
+        "has one size, so cut the clip there."
+    ]
     with pytest.raises(HandfulError, match=r"No frame of the normal footage can be read: .*none\.mp4 cannot be read"):
         fit_video(tmp_path / "in" / "none.mp4", skip_bad=True)
     assert cut.exists()

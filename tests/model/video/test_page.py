@@ -8,8 +8,13 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from handful import wording
+from handful.model.video.card import HOUR
+from handful.model.video.fitting import FALSE_ALARMS
+from handful.model.video.scores import threshold
 from handful.run import Run
 from tests.conftest import Command, ok
 from tests.model.rails.conftest import write_video
@@ -63,6 +68,14 @@ def test_the_code_runs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     exec(code, names)
     assert len(names["answer"].frames) == 48  # type: ignore[attr-defined]
     assert "From 120 frames of normal footage (12 s)" in capsys.readouterr().out
+
+
+def test_the_number_of_frames_that_show_a_share() -> None:
+    (count, share) = re.findall(r"one over that share, less one, of held-out frames: (\d+) for ([\d.]+)\.", PAGE)[0]
+    assert threshold(np.zeros(int(count)), float(share)).promised
+    assert not threshold(np.zeros(int(count) - 1), float(share)).promised
+    assert f"{share} if not said: {wording.duration(float(share) * HOUR)} of an hour" in PAGE.replace("seconds", "s")
+    assert float(share) == FALSE_ALARMS
 
 
 def test_what_is_written_as_it_grows_may_be_followed(place: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from handful.model.video.scores import LEAST, ROUNDING, Normal, Smoother, crossed, levels, normal_of, scores, threshold
+from handful.problems.video_anomaly.scores import causal
 
 RANDOM = np.random.default_rng(0)
 
@@ -32,6 +33,14 @@ def test_scores_are_deviations_above_the_mean_smoothed_by_the_past_alone() -> No
     smoother = Smoother()
     assert [smoother(raw) for raw in normal.deviations(runs[0])] == pytest.approx(found[0], abs=1e-12)
     assert scores([runs[0][:5]], normal)[0] == pytest.approx(found[0][:5], abs=1e-12)  # nothing is of the future
+
+
+def test_the_live_score_is_smoothed_by_the_filter_of_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = RANDOM.normal(size=20)
+    for keep in (0.7, 0.2):
+        monkeypatch.setattr(causal, "__defaults__", (keep,))
+        smoother = Smoother()
+        assert [smoother(score) for score in raw] == causal(raw).tolist()
 
 
 def test_pictures_that_stand_still_deviate_a_little_all_the_same() -> None:

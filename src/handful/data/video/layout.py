@@ -107,7 +107,7 @@ def layout_of(folder: Path) -> Layout | None:
     if not folder.is_dir():
         return None
     parts = (folder / TRAINING).is_dir() or (folder / TESTING).is_dir()
-    training, testing = (clips_in(folder / part) for part in (TRAINING, TESTING)) if parts else (videos_in(folder), [])
+    training, testing = (clips_of(folder / part) for part in (TRAINING, TESTING)) if parts else (videos_in(folder), [])
     if not training and not testing:
         return None
     where = [folder, folder / TESTING]
@@ -148,7 +148,7 @@ def passed_over(found: Layout) -> list[str]:
         f"{own[0].parent.relative_to(found.folder).as_posix()} has {len(own):,}."
         for part, own in found.parts.items()
         for place in PLACES
-        if part and (clips := clips_at(found.folder / part / place)) and clips != own
+        if part and (clips := clips_in(found.folder / part / place)) and clips != own
     ]
 
 
@@ -157,12 +157,12 @@ def name_of(clip: Path) -> str:
     return printable(clip.name if clip.is_dir() else clip.stem)
 
 
-def clips_in(part: Path) -> list[Path]:
+def clips_of(part: Path) -> list[Path]:
     """The clips of `training/` or `testing/`."""
-    return max((clips_at(part / place) for place in PLACES), key=len)
+    return max((clips_in(part / place) for place in PLACES), key=len)
 
 
-def clips_at(folder: Path) -> list[Path]:
+def clips_in(folder: Path) -> list[Path]:
     """The videos and the folders of frames in a folder."""
     return [*videos_in(folder), *frame_folders(folder)] if folder.is_dir() else []
 

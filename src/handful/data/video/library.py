@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from handful import wording
 from handful.data.functions import SPLITS
 from handful.data.pictures import Pixels, check_size
-from handful.data.video.layout import Layout, layout_of, without_normal
+from handful.data.video.layout import TESTING, Layout, layout_of, without_normal
 from handful.data.video.reading import frames
 from handful.data.video.sprites import VERSION as DRAWN
 from handful.data.video.sprites import render
@@ -27,8 +27,15 @@ SIZE = 128  # pixels of a side
 VERSION = 2  # of what is stored of files
 HELD_OUT = 8  # one training clip of so many validates
 TAIL = 5  # where clips are few, one frame of so many does
+APART = 4  # windows that share no frame, which either half of these has where one half validates and the other tests
 NO_TESTS = (
-    "There are no test clips: the last fifth of every clip validates and tests, and nothing says what is abnormal."
+    "There are no test clips: of the last fifth of every clip the first half validates and the second tests, and "
+    "nothing says what is abnormal."
+)
+NO_ROOM = (
+    "There are no test clips: the last fifth of every clip both validates and tests, so that what was chosen is judged "
+    "on the windows that it was chosen by, since that of {clip} has {frames}, and two parts take {need}; and nothing "
+    "says what is abnormal."
 )
 NO_LABELS = "The test clips have no labels: nothing says what is abnormal."
 CLIPS = 24  # of sprites to train on
@@ -90,18 +97,23 @@ def open_video(
     chosen["root"] = str(found.folder)
     clips = stored_clips(name, found, kept)
     if name == "scenes":
-        clips = clips._replace(scenes=clips.names)
+        clips = clips._replace(scenes=clips.names)  # a scene a clip
     elif fault := without_normal(found):
         raise HandfulError(fault)
     return divided(name, clips, len(found.training), window, chosen)
 
 
 def source_of(name: str, root: str | Path | None) -> Layout:
-    """The clips of a data set; HandfulError where there are none."""
+    """The clips of a data set; HandfulError where there are none, or such as it has not."""
     data = os.environ.get("HANDFUL_DATA")
     folder = root or (Path(data) / name if data else None)
     places = [Path(folder).expanduser(), Path(folder).expanduser() / name] if folder else []
     found = next(filter(None, map(layout_of, places)), None)
+    if name == "scenes" and found is not None and found.testing:
+        raise HandfulError(
+            f"{found.folder / TESTING} has {wording.count(len(found.testing), 'clip')}, but all clips of 'scenes' are "
+            "normal and none tests; open the folder as 'video_folder'."
+        )
     if found is None or not found.training:
         start = f"{root} does not hold {EXPECTS[name]}" if root else f"The data set {name!r} was not found"
         raise HandfulError(
@@ -129,29 +141,49 @@ def divided(name: str, clips: Stored, training: int, window: int, options: dict[
     """The clips of a folder with their split; the first `training` ones train and validate, the others test.
 
     The last eighth of the training clips validates.  Where that is none, or where there are no others, it is the last
-    fifth of each of them, in time; without others it tests too.
+    fifth of each of them, in time.  Without others the second half of that tests, or all of it where it is short.
     """
-    tested = len(clips.names) > training
+    tested, note = len(clips.names) > training, NO_LABELS
     if tested and training >= HELD_OUT:
         train, val = np.split(np.arange(training), [training - training // HELD_OUT])
+        test = np.arange(training, len(clips.names))
     else:
-        clips, training = cut(clips, training, window), 2 * training
-        train, val = np.arange(0, training, 2), np.arange(1, training, 2)
-    test = np.arange(training, len(clips.names)) if tested else val
+        short = None if tested else without_room(clips, window)
+        parts = 2 if tested or short else 3
+        note = NO_LABELS if tested else short or NO_TESTS
+        clips, training = cut(clips, training, window, parts), parts * training
+        train, val, last = (np.arange(part, training, parts) for part in (0, 1, parts - 1))
+        test = np.arange(training, len(clips.names)) if tested else last
     scenes = {clips.scenes[i] for i in test}
     normal = np.array([i for i in (range(training) if tested else train) if clips.scenes[i] in scenes])
     info = {"name": name, "clips": len(clips.names)}
     if clips.abnormal is None:
-        info["note"] = NO_LABELS if tested else NO_TESTS
+        info["note"] = note
     splits = {"train": train, "val": val, "test": test, "normal": normal}
     return VideoClips(name, **clips._asdict(), splits=splits, info=info, window=window, options=options)
 
 
-def cut(clips: Stored, first: int, window: int) -> Stored:
-    """Each of the first clips in two, its last fifth, one window at least, a clip of its own.
+def last_fifth(frames: int, window: int) -> int:
+    """How many frames of a clip are its last fifth: one window and the frame after it at least."""
+    return max(frames // TAIL, window + 1)
+
+
+def without_room(clips: Stored, window: int) -> str | None:
+    """The note that names the clip with the shortest last fifth, if it is too short to be two; None if it is not."""
+    lengths = np.diff(clips.starts)
+    shortest, need = int(lengths.argmin()), 2 * APART * (window + 1)
+    frames = last_fifth(int(lengths[shortest]), window)
+    if frames >= need:
+        return None
+    return NO_ROOM.format(clip=clips.names[shortest], frames=wording.count(frames, "frame"), need=need)
+
+
+def cut(clips: Stored, first: int, window: int, parts: int) -> Stored:
+    """Each of the first clips in two, its last fifth a clip of its own; or in three, either half of that one.
 
     Raises HandfulError: a clip that has no two windows.
     """
+    named = ["first part", *["middle part"][: parts - 2], "last part"]
     starts, names, scenes = [0], list[str](), list[str]()
     for i, (name, scene) in enumerate(zip(clips.names, clips.scenes)):
         start, end = clips.starts[i : i + 2].tolist()
@@ -161,10 +193,10 @@ def cut(clips: Stored, first: int, window: int) -> Stored:
                 f"windows of {window} with the frames after them are {2 * (window + 1)}; leave it out, or give a "
                 "longer one."
             )
-        middle = end - max((end - start) // TAIL, window + 1)
-        starts += [middle, end] if i < first else [end]
-        names += [f"{name}, first part", f"{name}, last part"] if i < first else [name]
-        scenes += [scene] * (2 if i < first else 1)
+        tail = last_fifth(end - start, window)
+        starts += [end - tail, *[end - tail // 2][: parts - 2], end] if i < first else [end]
+        names += [f"{name}, {part}" for part in named] if i < first else [name]
+        scenes += [scene] * (parts if i < first else 1)
     return clips._replace(starts=np.array(starts), names=names, scenes=scenes)
 
 

@@ -93,16 +93,16 @@ class Timeline:
         place = score.frame if score.time is None else score.time
         new = Point(place, score.score, score.alarm)
         if self.points and self.in_last < self.frames_each:
-            self.points[-1], self.in_last = joined(self.points[-1], new), self.in_last + 1
+            self.points[-1], self.in_last = merged(self.points[-1], new), self.in_last + 1
             return
         if len(self.points) == MOST:
-            self.points = [joined(*pair) for pair in zip(self.points[::2], self.points[1::2])]
+            self.points = [merged(*pair) for pair in zip(self.points[::2], self.points[1::2])]
             self.frames_each *= 2
         self.points.append(new)
         self.in_last = 1
 
 
-def joined(first: Point, second: Point) -> Point:
+def merged(first: Point, second: Point) -> Point:
     """One point of two."""
     scores = [score for score in (first.score, second.score) if score is not None]
     return Point(first.place, max(scores, default=None), first.alarm or second.alarm)

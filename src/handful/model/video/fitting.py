@@ -47,7 +47,7 @@ def fit_video(
     first half of the frames; without it what moves is expected to go on as it did.  false_alarms: the share of normal
     frames that may be taken for abnormal; the threshold is told by frames that nothing was adapted to: the second half,
     and without a run all.  check: say how well these are predicted, beside what learned nothing.  skip_bad: go on
-    without what cannot be read, and say so.
+    without what cannot be read, use what breaks off as far as it goes, and say so.
 
     Raises HandfulError: no footage, or too little; what cannot be read; a run of another problem.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
@@ -15,7 +15,7 @@ from torch import Tensor
 from handful import wording
 from handful.data.folders import SUFFIXES, other_files
 from handful.data.pictures import Pixels
-from handful.data.video.layout import frame_folders, videos_in
+from handful.data.video.layout import clips_in
 from handful.data.video.reading import VIDEOS, frames, is_camera, pictures_in, rate
 from handful.data.video.store import Clip, stored, too_short
 from handful.errors import HandfulError
@@ -36,7 +36,7 @@ def clips_at(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise HandfulError(f"There is no video and no folder {printable(path)}.")
-    found = [*videos_in(path), *frame_folders(path)] or ([path] if pictures_in(path) else [])
+    found = clips_in(path) or ([path] if pictures_in(path) else [])
     if not found:
         said = [f"The folder {printable(path)} holds no videos and no frames.", *other_files(path, SEEN)]
         raise HandfulError(" ".join(said))
@@ -51,16 +51,17 @@ def known_rate(clip: Path) -> float | None:
 class Footage:
     """Clips of normal footage as a network takes them.
 
-    frames: uint8 [F, C, H, W], memory-mapped, one clip after another; ends: of each clip; skipped: what cannot be read,
-    and why; blank [F]: which frames are of one colour; sizes: width and height of the clips, each once, the first's
-    first; rate: frames a second of the first.
+    frames: uint8 [F, C, H, W], memory-mapped, one clip after another; ends: of each clip; faults: what is wrong with
+    clips, and whether they were used; blank [F]: which frames are of one colour; sizes: width and height of the clips,
+    each once, the first's first; rate: frames a second of the first.
     """
 
     def __init__(
         self, folder: Path, clips: Sequence[Path], size: int, channels: int, window: int, skip_bad: bool
     ) -> None:
-        """Decode clips into a folder; skip_bad: without what cannot be read, or is shorter than a window."""
-        self.window, self.skipped = window, list[str]()
+        """Decode clips into a folder; skip_bad: as far as they can be read, without those shorter than a window."""
+        self.window, self.faults = window, list[str]()
+        broken: dict[Path, HandfulError] = {}
         self.sizes: dict[tuple[int, int], None] = {}
 
         def read(clip: Path) -> Iterator[Pixels]:
@@ -72,25 +73,22 @@ class Footage:
             except HandfulError as error:
                 if not skip_bad:
                     raise
-                self.skipped.append(str(error))
+                broken[clip] = error
 
         given = [Clip(printable(clip), "", lambda clip=clip: read(clip)) for clip in clips]  # type: ignore[misc]
-        found = stored(folder, given, size, channels, self.refuse_none)
+        found = stored(folder, given, size, channels, lambda lengths: refuse_none(lengths, broken))
         self.frames, self.ends = found.frames, found.starts[1:]
         self.lengths = np.diff(found.starts).tolist()
         for clip, count in zip(clips, self.lengths):
             if count <= window:
-                short = too_short(printable(clip), count, window)
+                fault = broken.get(clip) or too_short(printable(clip), count, window)
                 if not skip_bad:
-                    raise short
-                self.skipped += [str(short)] if count else []
+                    raise fault
+                self.faults.append(f"Left out: {fault}")
+            elif clip in broken:
+                self.faults.append(f"Used as far as it goes: {broken[clip]}")
         self.rate = next((known_rate(clip) for clip, count in zip(clips, self.lengths) if count), None)
         self.blank = np.array([blank(frame) for frame in self.frames], bool)
-
-    def refuse_none(self, lengths: Sequence[int]) -> None:
-        """Raises HandfulError where nothing was read; lengths: of the clips."""
-        if not sum(lengths):
-            raise HandfulError(f"No frame of the normal footage can be read: {self.skipped[0]}")
 
     def runs(self, start: int, stop: int) -> list[Numbers]:
         """The first frames of the windows that lie, with the frame after each, in frames start to stop.
@@ -115,7 +113,7 @@ class Footage:
 
     def notes(self) -> list[str]:
         """What a person should know of it."""
-        told = [f"Left out: {sentence}" for sentence in self.skipped]
+        told = list(self.faults)
         if len(self.sizes) > 1:
             listed = ", ".join(f"{width}x{height}" for width, height in self.sizes)
             told.append(f"The clips have several sizes ({listed}): are they of one camera?")
@@ -125,3 +123,9 @@ class Footage:
                 "nothing."
             )
         return told
+
+
+def refuse_none(lengths: Sequence[int], broken: Mapping[Path, HandfulError]) -> None:
+    """Raises HandfulError where nothing was read; lengths: of the clips; broken: why not."""
+    if not sum(lengths):
+        raise HandfulError(f"No frame of the normal footage can be read: {next(iter(broken.values()))}")

@@ -40,8 +40,9 @@ class Overlay:
 def drawn(pixels: Pixels, score: FrameScore, threshold: float) -> Pixels:
     """The frame [H, W, 3] or [H, W] with its score, uint8 [H, W, 3].
 
-    What is above the threshold glows red where it is, the most at twice the threshold.  The bar along the lower border
-    is as long as the score, from 0 at the left, and has its mark at the threshold; an alarm has a red border.
+    What is above the threshold glows red where it is, the most at twice the threshold, or 1 above it if that is more.
+    The bar along the lower border is as long as the score, from 0 at the left, and has its mark at the threshold; an
+    alarm has a red border.
     """
     image = Image.fromarray(pixels).convert("RGB")
     if score.heat is not None and score.heat.max() > threshold:
@@ -62,5 +63,5 @@ def drawn(pixels: Pixels, score: FrameScore, threshold: float) -> Pixels:
 
 
 def scale(threshold: float) -> float:
-    """The score at which the bar is as long as the frame is wide: the threshold is in its middle."""
+    """The score at which the bar is as long as the frame is wide: twice the threshold, and no less than 2."""
     return 2 * max(threshold, 1.0)

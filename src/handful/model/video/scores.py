@@ -3,7 +3,7 @@
 The *level* of a frame is its local error in decibels: that of the worst box of an eighth of its sides.  Its *score* is
 the level less the mean, over the standard deviation, both of normal footage that nothing was fitted to; and smoothed:
 
-    s_t = KEPT s_(t-1) + (1 - KEPT) (level_t - mean) / deviation
+    s_t = 0.7 s_(t-1) + 0.3 (level_t - mean) / deviation
 
 The field's scores are brought to [0, 1] by the least and the greatest of the whole clip and filtered over frames to
 come, so that they exist only when all is over.
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from handful.problems.video_anomaly import decibels
-from handful.problems.video_anomaly.scores import KEPT, causal
+from handful.problems.video_anomaly.scores import causal
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -47,7 +47,8 @@ class Smoother:
 
     def __call__(self, score: float) -> float:
         """The next score, smoothed; the first is left as it is."""
-        self.last = score if self.last is None else KEPT * self.last + (1 - KEPT) * score
+        known = [score] if self.last is None else [self.last, score]
+        self.last = float(causal(np.array(known))[-1])
         return self.last
 
 

@@ -75,10 +75,10 @@ def plain(
         marked += [mask.any() for mask in masks]
     return {
         **{f"auc/{name}": value for name, value in whole_clips(mean, labels).items()},
-        **{f"local/{name}": value for name, value in whole_clips(local, labels).items()},
+        **{f"local_auc/{name}": value for name, value in whole_clips(local, labels).items()},
         "auc/pixel": area(np.array(marked, np.uint8), np.array(pixels)),
-        **({"online/raw": area(np.concatenate(labels), np.array(online))} if level else {}),
-        **({"prototypes/minmax_smoothed": area(np.concatenate(labels), np.array(both))} if both else {}),
+        **({"online_auc/raw": area(np.concatenate(labels), np.array(online))} if level else {}),
+        **({"prototypes_auc/minmax_smoothed": area(np.concatenate(labels), np.array(both))} if both else {}),
     }
 
 
@@ -109,7 +109,9 @@ class TestDetected:
             for name, value in naive.items():
                 assert_allclose(found.by_step[2][number][name], value, rtol=1e-5)
         first, second = found.by_step[0]
-        assert {name for name in first if first[name] != second[name]} == {"online/raw"}  # the supports' levels differ
+        assert {name for name in first if first[name] != second[name]} == {
+            "online_auc/raw"
+        }  # the supports' levels differ
         assert found.by_step[1][0] != found.by_step[1][1]
 
     def test_before_the_first_step_a_support_may_still_give_the_statistics(self) -> None:
@@ -129,8 +131,8 @@ class TestDetected:
     def test_prototypes_have_a_score_of_their_own_where_there_are_any(self) -> None:
         data = clips()
         with_unit, without = (detected(method(["head"], count), data.test, 2, 1, 1, 0, "normal") for count in (3, 0))
-        assert 0 <= with_unit.by_step[1][0]["prototypes/minmax_smoothed"] <= 1
-        assert "prototypes/minmax_smoothed" not in without.by_step[1][0]
+        assert 0 <= with_unit.by_step[1][0]["prototypes_auc/minmax_smoothed"] <= 1
+        assert "prototypes_auc/minmax_smoothed" not in without.by_step[1][0]
 
     def test_published_supports_are_the_first_windows_of_each_clip_and_are_not_judged(self) -> None:
         data = clips()

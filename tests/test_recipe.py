@@ -11,7 +11,7 @@ from handful.backbones import BACKBONES
 from handful.episodes import Episode
 from handful.errors import HandfulError
 from handful.methods import METHODS
-from handful.problems import Classification, RailLines, Regression
+from handful.problems import Classification, RailLines, Regression, VideoAnomaly
 from handful.recipe import LARGEST_SEED, SHIPPED, load_recipe, parse, read_data_recipe, read_section, shipped_recipes
 from handful.registry import build
 from handful.training import outer_optimizer
@@ -63,7 +63,10 @@ def test_set_changes_one_key() -> None:
         ),
         ("train.min_lr=-1", r"train.min_lr is -1: input should be greater than or equal to 0"),
         ("train.memory_gib=0", r"train.memory_gib is 0: input should be greater than 0"),
-        ("train.augment=photo", r"train.augment is 'photo': input should be 'none', 'drawings', 'photos' or 'cameras'"),
+        (
+            "train.augment=photo",
+            r"is 'photo': input should be 'none', 'drawings', 'photos', 'cameras' or 'clips'",
+        ),
         ("data.classes=0", r"data.classes is 0: input should be greater than or equal to 1"),
         ("method.rates=per_layer", r"method.rates is 'per_layer' in the recipe, but method 'maml' wants"),
         ("method.norm_stats=suport", r"method.norm_stats is 'suport' in the recipe"),
@@ -122,19 +125,25 @@ def test_a_shipped_recipe_can_be_built_and_takes_a_step(name: str) -> None:
     recipe = load_recipe(name)
     assert parse(recipe.to_yaml(), "again").resolved() == recipe
     points = recipe.backbone.name == "mlp"
+    video = recipe.decoder is not None and recipe.decoder.name == "next_frame"
+    colours = recipe.data.channels or 1
     shape = (1,) if points else (3, HEIGHT, WIDTH) if recipe.decoder else (1, 28, 28)
+    if video:
+        shape = (4 * colours, 32, 32)
     backbone = build("backbone", BACKBONES, recipe.backbone.spec(), input_shape=shape)
     method = build("method", METHODS, recipe.method.spec(), backbone=backbone)
     method.problem = Regression() if points else Classification()
     if recipe.decoder:
-        method.problem = RailLines(recipe.decoder.spec())
+        method.problem = (VideoAnomaly if video else RailLines)(recipe.decoder.spec())
     method.attach_head(method.problem.outputs(recipe.train.way))
     assert getattr(method, "spec") == recipe.method.spec()  # noqa: B009 - set by the registry
     y = torch.rand(2, recipe.train.way, 1) if points else torch.arange(recipe.train.way).repeat(2, 1)
     if recipe.decoder:
-        y = rows([track()]).repeat(2, 1, 1, 1, 1)
+        y = torch.rand(2, 1, colours, 32, 32) if video else rows([track()]).repeat(2, 1, 1, 1, 1)
     x = torch.rand(2, recipe.train.way, *shape)
     episode = Episode(x, y, x, y)
+    if method.norm_stats == "running" and video:  # which pre-training leaves
+        method.network.train()(x[0])
     optimizer = outer_optimizer(method, method.backbone, recipe.train)
     if recipe.train.steps:
         method.train()(episode).loss.backward()

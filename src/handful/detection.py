@@ -185,9 +185,9 @@ def judged(
 ) -> list[Figures]:
     """The figures of each draw of each column, one after another: areas under ROC curves, by score and form.
 
-    auc: of the mean error of a frame; local: of the largest box; online: of that less its mean over the support
-    windows, smoothed by the past alone; prototypes: of the mean error and the distance from the prototypes, each within
-    its clip, in equal parts.
+    auc: of the mean error of a frame; local_auc: of the largest box; online_auc: of that less its mean over the support
+    windows, smoothed by the past alone; prototypes_auc: of the mean error and the distance from the prototypes, each
+    within its clip, in equal parts.
     """
     asked = list(kept_windows(split, draws))
     labels = [split.data.abnormal[split.target(firsts)] for _, firsts in asked if split.data.abnormal is not None]
@@ -208,15 +208,15 @@ def figures(clips: Sequence[Errors], labels: Sequence[NDArray[np.uint8]], normal
     every = np.concatenate(labels)
     found = {f"auc/{name}": value for name, value in whole_clips([decibels(e.mean) for e in clips], labels).items()}
     local = whole_clips([decibels(e.local) for e in clips], labels)
-    found |= {f"local/{name}": value for name, value in local.items()}
+    found |= {f"local_auc/{name}": value for name, value in local.items()}
     if clips[0].marked is not None:
         marked = np.concatenate([e.marked for e in clips if e.marked is not None])
         found["auc/pixel"] = area(marked, np.concatenate([e.covering for e in clips]))
     online = [causal(decibels(e.local) - level) for e, level in zip(clips, normal)]
-    found["online/raw"] = area(every, np.concatenate(online))
+    found["online_auc/raw"] = area(every, np.concatenate(online))
     if all(e.feature.any() for e in clips):
         both = [smoothed((within_clip(decibels(e.mean)) + within_clip(decibels(e.feature))) / 2) for e in clips]
-        found["prototypes/minmax_smoothed"] = area(every, np.concatenate(both))
+        found["prototypes_auc/minmax_smoothed"] = area(every, np.concatenate(both))
     return found
 
 

@@ -114,7 +114,7 @@ class Result:
             cells = f"{100 * own['mean']:>8.1f}" + (f" ± {100 * own['ci95']:.1f}" if self.tasks > 1 else "")
             others = [floor.get(group, {}).get(inner) for floor in self.floors.values()]
             beside = "".join(f"{'' if value is None else f'{100 * value:.1f}':>22}" for value in others)
-            lines.append(f"{f'{group}, {wording.name(inner)}':<28}{cells:>14}{beside}")
+            lines.append(f"{f'{wording.name(group)}, {wording.name(inner)}':<28}{cells:>14}{beside}")
         return "\n".join(lines)
 
     def _score(self) -> str:

@@ -263,7 +263,7 @@ def test_ctrl_c_ends_the_following_and_all_is_written(saved: Path, tmp_path: Pat
             assert not (tmp_path / "o.mp4").exists()
             time.sleep(0.5)  # it waits for more by now
             ran.send_signal(signal.SIGINT)
-            out, err = ran.communicate(timeout=30)
+            out, err = ran.communicate(timeout=120)
         finally:
             ran.kill()
     assert ran.returncode == 0, err

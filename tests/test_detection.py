@@ -15,14 +15,16 @@ from numpy.testing import assert_allclose
 from torch import Tensor
 
 from handful.backbones import unet
+from handful.data import load
 from handful.data.video.store import VideoClips
 from handful.detection import detected, drawn_supports, hash_of, opening
 from handful.errors import HandfulError
 from handful.evaluation import Result, evaluate_method
 from handful.methods import MAML, GradientBased
 from handful.problems import VideoAnomaly
-from handful.problems.video_anomaly.floors import extrapolated
+from handful.problems.video_anomaly.floors import extrapolated, floors
 from handful.problems.video_anomaly.scores import area, covering, decibels, frame_errors, smoothed, whole_clips
+from handful.problems.video_anomaly.tasks import floats, windows_of
 from handful.recipe import Protocol
 
 from .problems.video_anomaly.conftest import clips
@@ -212,3 +214,31 @@ class TestResult:
 
     def test_it_is_saved(self, tmp_path: Path) -> None:
         assert self.result().save(tmp_path).is_file()
+
+
+@pytest.mark.parametrize(
+    ("floor", "wanted"),
+    [
+        ("copy", {"raw": 80.3, "raw_smoothed": 80.4, "minmax": 90.6, "minmax_smoothed": 92.0, "macro": 90.8}),
+        (
+            "linear extrapolation",
+            {"raw": 85.8, "raw_smoothed": 86.4, "minmax": 91.2, "minmax_smoothed": 93.7, "macro": 93.0},
+        ),
+    ],
+)
+def test_the_floors_on_ped2(
+    floor: str, wanted: dict[str, float], real_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not (real_data / "ped2").is_dir():
+        pytest.skip(f"no UCSD Ped2: {real_data} has no ped2/")
+    monkeypatch.setenv("HANDFUL_DATA", str(real_data))
+    data: Any = load("ped2", image_size=128)
+    predict = floors(torch.rand(1, 4, 8, 8), torch.rand(1, 1, 8, 8))[floor]
+    assert data.abnormal is not None
+    scores, labels = [], []
+    for _, firsts in data.test.by_clip():
+        x, y = windows_of(floats(data.test, firsts, torch.device("cpu")))
+        scores.append(decibels(frame_errors(predict(x), y).mean.double().numpy()))
+        labels.append(data.abnormal[data.test.target(firsts)])
+    for name, value in whole_clips(scores, labels).items():
+        assert 100 * value == pytest.approx(wanted[name], abs=0.06)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,18 @@ from PIL import Image
 
 from handful.cli import main
 from handful.data.store import Contents, ImageStore, write_store
+
+REAL_DATA = os.environ.get("HANDFUL_DATA") or Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets; tests that need it are skipped where it is absent."""
+    folder = Path(REAL_DATA)
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is absent; set HANDFUL_DATA to the folder of omniglot/ and others")
+    return folder
+
 
 # Pytest listens to loggers that do not propagate, and to that one torch tells all that an export does, stacks and all.
 logging.getLogger("torch.__trace").propagate = True

@@ -116,6 +116,9 @@ def test_commands_have_the_verbs_and_options_that_the_pages_say(words: list[str]
 def test_benches_are_there_and_have_the_options_that_the_pages_say(words: list[str]) -> None:
     if words[0].startswith("bench/"):
         text = (ROOT / words[0]).read_text(encoding="utf-8")
+        beside = re.findall(r"^from (\w+) import", text, re.MULTILINE)  # options that benches share
+        files = [path for name in beside if (path := ROOT / "bench" / f"{name}.py").is_file()]
+        text += "".join(path.read_text(encoding="utf-8") for path in files)
         assert all(f'"{word}"' in text for word in words if word.startswith("--"))
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,23 +14,12 @@ from handful.data import ImageStore, glyphs, mini_imagenet, omniglot, write_stor
 from handful.data.glyphs import Glyph
 from handful.data.omniglot import Archive
 
-REAL_DATA = os.environ.get("HANDFUL_DATA") or Path(__file__).parents[2].parent / "shared" / "data"
-
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("HANDFUL_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HANDFUL_DATA", raising=False)
     return tmp_path / "cache"
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    """The folder of real data sets; tests that need it are skipped where it is absent."""
-    folder = Path(REAL_DATA)
-    if not folder.is_dir():
-        pytest.skip(f"no real data: {folder} is absent; set HANDFUL_DATA to the folder of omniglot/ and others")
-    return folder
 
 
 @pytest.fixture(scope="session")

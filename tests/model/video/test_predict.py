@@ -12,7 +12,9 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -254,7 +256,9 @@ def test_ctrl_c_ends_the_following_and_all_is_written(saved: Path, tmp_path: Pat
     words = ["predict", saved, growing, "--follow", "--csv", tmp_path / "s.csv", "--video", tmp_path / "o.mp4"]
     words += ["--timeline", tmp_path / "t.png"]
     command = [sys.executable, "-c", "from handful.cli import main; main()", *map(str, words)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ) as ran:
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what a shell starts in the background ignores it
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes, env=os.environ, preexec_fn=heard) as ran:
         try:
             until = time.monotonic() + 60
             while time.monotonic() < until and lines_in(tmp_path / "s.csv") < 50:
@@ -263,7 +267,7 @@ def test_ctrl_c_ends_the_following_and_all_is_written(saved: Path, tmp_path: Pat
             assert not (tmp_path / "o.mp4").exists()
             time.sleep(0.5)  # it waits for more by now
             ran.send_signal(signal.SIGINT)
-            out, err = ran.communicate(timeout=120)
+            out, err = ran.communicate(timeout=30)
         finally:
             ran.kill()
     assert ran.returncode == 0, err

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,12 +35,14 @@ from handful.problems.video_anomaly.scores import (
     within_clip,
 )
 from handful.problems.video_anomaly.tasks import Support, floats, windows_of
+from handful.recipe import Protocol
 
 METRIC = "frame_auc"
 BATCH = 16  # windows at a time
 Numbers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Figures = dict[str, float]
+Measures = dict[str, Floats]  # each figure of every draw
 Predict = Callable[[Tensor], Tensor]
 
 
@@ -61,13 +63,16 @@ class Draw(NamedTuple):
 
 
 class Errors(NamedTuple):
-    """Of the n windows of a clip: `FrameErrors` without places, what of these covers the mask, and which have one."""
+    """Of the n windows of a clip: `FrameErrors` without places; what of these covers the mask, and which have one.
+
+    The last two are empty where no pixels are marked.
+    """
 
     mean: Floats
     local: Floats
     feature: Floats
     covering: Floats
-    marked: NDArray[np.uint8] | None
+    marked: NDArray[np.uint8]
 
 
 Supports = list[tuple[Tensor, Tensor]]  # of a draw: the windows and next frames of each scene, or of each clip
@@ -92,6 +97,24 @@ class Column:
         with torch.no_grad():
             seen = body(x) if body else x
         return float(decibels(errors_of(predict, seen, y).local).mean())
+
+
+def score_clips(
+    method: Method, split: ClipSplit, protocol: Protocol, inner_steps: int, seed: int
+) -> tuple[Floats, Measures, dict[str, Measures], int]:
+    """What a result needs: the raw frame AUC after every inner step [S + 1, draws]; all figures of every draw after the
+    last, and those of the floors; how many frames are judged.
+    """
+    found = detected(method, split, protocol.shot, protocol.tasks, inner_steps, seed, protocol.support)
+    scores = np.array([[figures["auc/raw"] for figures in draws] for draws in found.by_step])
+    return scores, listed(found.by_step[-1]), {name: listed(of) for name, of in found.floors.items()}, found.frames
+
+
+def listed(draws: list[Figures]) -> Measures:
+    """Each figure of every draw, and the metric among them."""
+    return {METRIC: np.array([of["auc/raw"] for of in draws])} | {
+        name: np.array([of[name] for of in draws]) for name in draws[0]
+    }
 
 
 def detected(
@@ -209,8 +232,7 @@ def figures(clips: Sequence[Errors], labels: Sequence[NDArray[np.uint8]], normal
     found = {f"auc/{name}": value for name, value in whole_clips([decibels(e.mean) for e in clips], labels).items()}
     local = whole_clips([decibels(e.local) for e in clips], labels)
     found |= {f"local_auc/{name}": value for name, value in local.items()}
-    if clips[0].marked is not None:
-        marked = np.concatenate([e.marked for e in clips if e.marked is not None])
+    if len(marked := np.concatenate([e.marked for e in clips])):
         found["auc/pixel"] = area(marked, np.concatenate([e.covering for e in clips]))
     online = [causal(decibels(e.local) - level) for e, level in zip(clips, normal)]
     found["online_auc/raw"] = area(every, np.concatenate(online))
@@ -233,14 +255,9 @@ def watched(split: ClipSplit, firsts: Numbers, predictors: Sequence[Predict], bo
         for part, predict in zip(parts, predictors):
             errors = errors_of(predict, seen, y)
             covered = [covering(place, mask) for place, mask in zip(errors.place, marks)] if marks is not None else []
-            marked = None if marks is None else np.asarray(marks.any((1, 2)), np.uint8)
+            marked = np.array([mask.any() for mask in marks] if marks is not None else [], np.uint8)
             part.append(Errors(errors.mean, errors.local, errors.feature, np.array(covered), marked))
-    return [Errors(*(joined(list(column)) for column in zip(*part))) for part in parts]
-
-
-def joined(parts: list[Any]) -> Any:
-    """Arrays one after another; nothing of nothing."""
-    return None if parts[0] is None else np.concatenate(parts)
+    return [Errors(*(np.concatenate(column) for column in zip(*part))) for part in parts]
 
 
 class Told(NamedTuple):

@@ -201,8 +201,7 @@ class FunctionSampler:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.shot, self.query) < 1:
-            raise HandfulError(f"shot and query must be at least 1, not {self.shot}, {self.query}.")
+        check_counts(self.shot, self.query)
 
     def parameters(self, start: int, stop: int, epoch: int = 0) -> NDArray[np.float64]:
         """Which functions tasks number start to stop of an epoch are, [T, 2]."""
@@ -229,6 +228,12 @@ class FunctionSampler:
         for array in self._uniform(0, tasks, epoch):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
+
+
+def check_counts(shot: int, query: int) -> None:
+    """Refuse tasks without a support or a query."""
+    if min(shot, query) < 1:
+        raise HandfulError(f"shot and query must be at least 1, not {shot}, {query}.")
 
 
 def uniform(seed: int, epoch: int, stream: int, start: int, stop: int, count: int) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from handful import wording
 from handful.data.dataset import Data, Split
 from handful.data.store import ClassSplit
 from handful.data.video.store import ClipSplit
-from handful.detection import METRIC, Figures, detected, hash_of, opening
+from handful.detection import METRIC, Measures, hash_of, opening, score_clips
 from handful.embedding import EmbeddedTasks
 from handful.episodes import Episode, EpisodeSampler, Sampler
 from handful.errors import HandfulError, unknown
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from handful.run import Run
 
 TASKS_PER_CHUNK = 20
-Measures: TypeAlias = "dict[str, NDArray[np.float64]]"
 
 
 @dataclass(frozen=True)
@@ -355,22 +354,6 @@ def score_tasks(
         for name, floor in problem.floors(episode).items():
             collect(floors.setdefault(name, {}), floor)
     return torch.cat(scores, 1).numpy(), whole(measures), {name: whole(parts) for name, parts in floors.items()}
-
-
-def score_clips(
-    method: Method, split: ClipSplit, protocol: Protocol, inner_steps: int, seed: int
-) -> tuple[NDArray[np.float64], Measures, dict[str, Measures], int]:
-    """As `score_tasks`, of labelled clips, whose tasks are draws of the support; and how many frames are judged."""
-    found = detected(method, split, protocol.shot, protocol.tasks, inner_steps, seed, protocol.support)
-    scores = np.array([[figures["auc/raw"] for figures in draws] for draws in found.by_step])
-    return scores, listed(found.by_step[-1]), {name: listed(of) for name, of in found.floors.items()}, found.frames
-
-
-def listed(draws: list[Figures]) -> Measures:
-    """Each figure of every draw, and the metric among them."""
-    return {METRIC: np.array([of["auc/raw"] for of in draws])} | {
-        name: np.array([of[name] for of in draws]) for name in draws[0]
-    }
 
 
 def nested(figures: dict[str, float]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ CARD, WEIGHTS = "card.json", "model.safetensors"
 MOST, SPARE = 8, 10**6  # of what a file of weights holds: numbers that its card may ask for, as step sizes of the loop
 
 Kind = TypeVar("Kind", bound=BaseModel)
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def write_folder(folder: str | Path, card: BaseModel, network: nn.Module) -> Path:
@@ -84,6 +85,26 @@ def read_weights(folder: Path, card: str) -> dict[str, Tensor]:
     if broken := [name for name, value in tensors.items() if not value.float().isfinite().all()]:
         raise misfit(folder, f"{broken[0]} holds values that are not finite.")
     return tensors
+
+
+def read_network(
+    folder: Path, kind: type[Kind], problem: str, unfitted: Callable[[Kind], Network]
+) -> tuple[Network, Kind]:
+    """The network of a model folder and its card; nothing in the folder is run.
+
+    unfitted: makes the network of a card, whose weights are then filled in.  Raises HandfulError for a damaged folder,
+    or one of another problem.
+    """
+    card, text = read_card(folder, kind, problem)
+    tensors = read_weights(folder, text)
+    try:
+        refuse_too_large(folder, lambda: unfitted(card), tensors)
+        with weights_to_follow():
+            network = unfitted(card)
+    except (RuntimeError, ValueError) as error:  # of torch, for numbers of which it can make no layer
+        raise misfit(folder, f"its parts cannot be made ({first_line(error)}).") from error
+    fill(network, tensors, folder)
+    return network, card
 
 
 def refuse_too_large(folder: Path, sketch: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) -> None:

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from handful.backbones import BACKBONES, weights_to_follow
+from handful.backbones import BACKBONES
 from handful.data.pictures import Pixels
 from handful.embedders import Embed, embedder
-from handful.errors import HandfulError, first_line
-from handful.model.folder import fill, misfit, read_card, read_weights, refuse_too_large, write_folder
+from handful.errors import HandfulError
+from handful.model.folder import read_network, write_folder
 from handful.model.rails.card import LineCard
 from handful.model.rails.shots import Shot, Source, resized, shots, sources
 from handful.model.rails.smoothing import Smoother
@@ -202,17 +202,7 @@ class LineModel:
     @classmethod
     def load(cls, folder: str | Path) -> LineModel:
         """Open a model folder; nothing in it is run."""
-        folder = Path(folder)
-        card, text = read_card(folder, LineCard, RailLines.name)
-        tensors = read_weights(folder, text)
-        try:
-            refuse_too_large(folder, lambda: unfitted(card), tensors)
-            with weights_to_follow():
-                network = unfitted(card)
-        except (RuntimeError, ValueError) as error:  # of torch, for numbers of which it can make no layer
-            raise misfit(folder, f"its parts cannot be made ({first_line(error)}).") from error
-        fill(network, tensors, folder)
-        return cls(network, card)
+        return cls(*read_network(Path(folder), LineCard, RailLines.name, unfitted))
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: without the embedder, which is made anew."""

@@ -14,12 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from handful.backbones import weights_to_follow
 from handful.data.video.reading import Frame, at_size, frames, is_camera
 from handful.data.video.store import too_short
 from handful.embedders import Embed, embedder
-from handful.errors import HandfulError, first_line
-from handful.model.folder import fill, misfit, read_card, read_weights, refuse_too_large, write_folder
+from handful.errors import HandfulError
+from handful.model.folder import read_network, write_folder
 from handful.model.stages import blank, meanwhile, together
 from handful.model.video.card import VideoCard
 from handful.model.video.footage import clips_at, known_rate
@@ -216,16 +215,7 @@ class VideoModel:
     @classmethod
     def load(cls, folder: str | Path) -> VideoModel:
         """Open a model folder; nothing in it is run."""
-        folder = Path(folder)
-        card, text = read_card(folder, VideoCard, VideoAnomaly.name)
-        tensors = read_weights(folder, text)
-        try:
-            refuse_too_large(folder, lambda: unfitted(card), tensors)
-            with weights_to_follow():
-                network = unfitted(card)
-        except (RuntimeError, ValueError) as error:  # of torch, for numbers of which it can make no layer
-            raise misfit(folder, f"its parts cannot be made ({first_line(error)}).") from error
-        return cls(fill(network, tensors, folder), card)
+        return cls(*read_network(Path(folder), VideoCard, VideoAnomaly.name, unfitted))
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: without the embedder, which is made anew."""

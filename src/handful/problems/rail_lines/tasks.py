@@ -18,7 +18,7 @@ from handful.data.rails.store import RailFrames, RailSplit
 from handful.data.rails.targets import Pair, targets_of
 from handful.data.rails.view import PLACE, TONE, matrices, moved, moved_line, toned
 from handful.data.store import CPU
-from handful.episodes import Episode, Images, draw_without_replacement, uniform
+from handful.episodes import Episode, Images, check_counts, draw_without_replacement, uniform
 from handful.errors import HandfulError
 
 BASE_X, BASE_THERE = 2, 3  # channels of a target: the mean line of the support, and how often it is there
@@ -41,8 +41,7 @@ class FrameTasks:
     varied: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.shot, self.query) < 1:
-            raise HandfulError(f"shot and query must be at least 1, not {self.shot}, {self.query}.")
+        check_counts(self.shot, self.query)
         if not self.kinds:
             most = max((len(ids) for ids in self._having.values()), default=0)
             raise HandfulError(

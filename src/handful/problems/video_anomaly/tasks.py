@@ -14,7 +14,7 @@ from torch import Tensor
 
 from handful.data.store import CPU
 from handful.data.video.store import ClipSplit, VideoClips
-from handful.episodes import Episode, Images, draw_without_replacement, uniform
+from handful.episodes import Episode, Images, check_counts, draw_without_replacement, uniform
 from handful.errors import HandfulError
 
 Support = Literal["normal", "clip_start"]
@@ -46,8 +46,7 @@ class ClipTasks:
     varied: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.shot, self.query) < 1:
-            raise HandfulError(f"shot and query must be at least 1, not {self.shot}, {self.query}.")
+        check_counts(self.shot, self.query)
         for scene in self.scenes:
             need = self.shot if self._apart else self.shot + self.query
             if (found := min(len(part) for part in self._grids(self._learned, scene))) < need:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from handful.backbones import BACKBONES
 from handful.episodes import Episode
@@ -15,7 +17,10 @@ from handful.evaluation import evaluate_method
 from handful.files import read_tensors
 from handful.inner_loop import InnerAdam
 from handful.methods.gradient_based import GradientBased
+from handful.model.rails.start import FIFTHS
 from handful.problems import RailLines
+from handful.problems.rail_lines.predictions import mirrored
+from handful.problems.rail_lines.tasks import beside
 from handful.registry import build
 from handful.run import Run
 
@@ -61,6 +66,42 @@ def fine_tuned(run: Run, most: int, tasks: int) -> tuple[GradientBased | None, i
         found.append((by_step[step], method, step))
     _, best, steps = max(found, key=lambda tried: tried[0])
     return best, steps
+
+
+def parted(method: GradientBased) -> nn.Module:
+    """The backbone of a method, which takes features from then on: they are computed once.
+
+    SystemExit if its inner loop moves more than the head.
+    """
+    if not all(name.startswith("head.") for name in method.inner_names):
+        raise SystemExit("This bench computes features once: it takes runs that adapt the head alone.")
+    body = method.backbone
+    method.network.backbone = nn.Identity()
+    return body
+
+
+def helps(method: GradientBased, problem: RailLines, views: Sequence[Tensor], targets: Tensor) -> bool:
+    """Whether the inner loop does a support good, as `fit` asks: what is left out in turn is answered no worse by it.
+
+    views: features [K, d] of the support, of its mirror image too if both are asked; targets [K, L, R, 2].  Of a single
+    frame nothing is known: it is adapted to.
+    """
+    count = len(targets)
+    if count == 1:
+        return True
+    sums = {0: 0.0, method.inner_steps: 0.0}
+    parts = min(FIFTHS, count)
+    for part in range(parts):
+        out = list(range(part, count, parts))
+        others = [frame for frame in range(count) if frame not in out]
+        known, asked = (beside(targets[None, frames], targets[None, others]) for frames in (others, out))
+        x = torch.cat([view[out] for view in views])[None]
+        episode = Episode(views[0][None, others], known, x, asked.repeat(1, len(views), 1, 1, 1))
+        for steps in sums:
+            straight, *turned = method.predict(episode, steps, every_step=False)[-1, 0].split(len(out))
+            said = sum((mirrored(other) for other in turned), straight) / len(views)
+            sums[steps] += float(figures(problem, said, asked)[problem.metric].sum())
+    return sums[method.inner_steps] >= sums[0]
 
 
 def figures(problem: RailLines, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:

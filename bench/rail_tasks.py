@@ -7,12 +7,13 @@ asked of them, which nothing but the support says.  Of each run so many tasks ar
 trained on, which have the train's own rails and the inner edges of these, and as many from the test split of
 `rail_scenes`, rendered, which have neighbouring tracks and both ways through a switch too.  Rows:
 
-- adapted: the run after its inner loop; zero-shot: as it was meta-trained;
+- adapted: the run after its inner loop; zero-shot: as it was meta-trained; fitted: whichever of both answers the frames
+  of the support better, each left out in turn, as `fit` does it;
 - pre-trained: the same network as pre-training left it, of a run that had some; fine-tuning: its decoder trained on the
   same frames by Adam, with the rate and the steps that do best on the run's validation tasks;
 - support mean: the floor.
 
-`adapted over it` is the adapted run less the row, paired by query.  The 95 % intervals are over places, or scenes, each
+`fitted over it` is that less the row, paired by query.  The 95 % intervals are over places, or scenes, each
 of which is a query in several tasks; the supports are taken as given.
 """
 
@@ -27,14 +28,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from handful.data import load
 from handful.data.rails.store import RailFrames
+from handful.episodes import Episode
 from handful.files import write_text
+from handful.methods.gradient_based import GradientBased
 from handful.problems.rail_lines import FrameTasks
 from handful.run import Run
 from handful.runtime import environment
-from rail_parts import figures, fine_tuned, floor_figures, opened, spread_over, tuning_arguments
+from rail_parts import figures, fine_tuned, floor_figures, helps, opened, parted, spread_over, tuning_arguments
 
 PHOTOS, SCENES = "photographs", "rendered scenes"
 ALL = "all"
@@ -80,17 +84,22 @@ def of_run(run: Run, options: argparse.Namespace, seed: int) -> list[Task]:
     rendered = load("rail_scenes", scenes=1, targets="varied")
     assert isinstance(run.data, RailFrames)
     assert isinstance(rendered, RailFrames)
+    body, own = parted(method), {"adapted": method.inner_steps, "zero-shot": 0}
+    if tuned:
+        tuned_body, plain = parted(tuned), {"pre-trained": 0, "fine-tuning": steps}
     found: list[Task] = []
     for source, data in ((PHOTOS, replace(run.data, targets="varied")), (SCENES, rendered)):
         sampler = FrameTasks(data.test, options.shots, options.queries, seed)
         for number in range(options.tasks):
             (_, kind), frames, _ = sampler.drawn(number)
             episode = sampler.episodes(number, number + 1)
-            by_step = method.predict(episode)[:, 0]
-            said = {"adapted": by_step[-1], "zero-shot": by_step[0]}
+            features = embedded(body, episode)
+            said = {name: answer(method, features, count) for name, count in own.items()}
+            better = helps(method, problem, [features.support_x[0]], features.support_y[0, ..., :2])
+            said["fitted"] = said["adapted" if better else "zero-shot"]
             if tuned:
-                for name, count in (("pre-trained", 0), ("fine-tuning", steps)):
-                    said[name] = tuned.predict(episode, count, every_step=False)[-1, 0]
+                features = embedded(tuned_body, episode)
+                said |= {name: answer(tuned, features, count) for name, count in plain.items()}
             rows = {name: figures(problem, answer, episode.query_y) for name, answer in said.items()}
             rows["support mean"] = floor_figures(problem, episode.query_y)
             names = [data.names[frame] for frame in frames[options.shots :]]
@@ -102,6 +111,18 @@ def of_run(run: Run, options: argparse.Namespace, seed: int) -> list[Task]:
         told = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
         print(f"{run.folder.name}, {options.tasks} tasks of {source}, path IoU: {told}", flush=True)
     return found
+
+
+def embedded(body: nn.Module, episode: Episode) -> Episode:
+    """Features instead of the images of a task."""
+    with torch.no_grad():
+        support, query = (body(x[0])[None] for x in (episode.support_x, episode.query_x))
+    return episode._replace(support_x=support, query_x=query)
+
+
+def answer(method: GradientBased, episode: Episode, steps: int) -> Tensor:
+    """What is said of the queries after so many inner steps [q, L, R', C + 1]."""
+    return method.predict(episode, steps, every_step=False)[-1, 0]
 
 
 def summary(tasks: list[Task]) -> list[dict[str, Any]]:
@@ -128,10 +149,10 @@ def summary(tasks: list[Task]) -> list[dict[str, Any]]:
                     "places": len(set(names)),
                 }
                 for figure, values in scores.items():
-                    over = rows["adapted"][figure] - values
+                    over = rows["fitted"][figure] - values
                     summed |= {figure: float(values.mean()), f"{figure}_ci95": spread_over(values, names)}
-                    summed |= {f"adapted_over_{figure}": float(over.mean())}
-                    summed |= {f"adapted_over_{figure}_ci95": spread_over(over, names)}
+                    summed |= {f"fitted_over_{figure}": float(over.mean())}
+                    summed |= {f"fitted_over_{figure}_ci95": spread_over(over, names)}
                 found.append(summed)
     return found
 
@@ -141,13 +162,13 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [
         f"{'tasks':<38} {'row':<13}"
         + "".join(f"{name:>16}" for name in FIGURES)
-        + "".join(f"{f'adapted over it, {name}':>30}" for name in FIGURES)
+        + "".join(f"{f'fitted over it, {name}':>30}" for name in FIGURES)
     ]
     for row in rows:
         said = f"{row['source']}, {row['kind']} ({row['tasks']})"
         cells = "".join(f"   {row[name]:.3f} ± {row[f'{name}_ci95']:.3f}" for name in FIGURES)
-        if row["row"] != "adapted":
-            over = ((row[f"adapted_over_{name}"], row[f"adapted_over_{name}_ci95"]) for name in FIGURES)
+        if row["row"] != "fitted":
+            over = ((row[f"fitted_over_{name}"], row[f"fitted_over_{name}_ci95"]) for name in FIGURES)
             cells += "".join(f"{f'{mean:+.4f} ± {width:.4f}':>30}" for mean, width in over)
         lines.append(f"{said:<38} {row['row']:<13}{cells}")
     return "\n".join(lines)

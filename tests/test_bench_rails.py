@@ -50,14 +50,14 @@ def test_the_benches(
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = {row["row"]: row for row in json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))}
-    own = ["zero-shot", "adapted"] if residual else ["zero-shot", "adapted", "pre-trained", "fine-tuning"]
+    own = ["zero-shot", "adapted", "fitted", *([] if residual else ["pre-trained", "fine-tuning"])]
     mirrors = [] if residual else [f"{name}, mirrored too" for name in own]
     assert set(rows) == {*own, *mirrors, "support mean"}
     for row in rows.values():
         assert (row["places"], row["shots"]) == (6, 1)
         assert 0 <= row["path_iou_worst_tenth"] <= row["path_iou"] <= 1
         assert f"{row['path_iou']:.3f}" in done.stdout
-        assert row["over_adapted"] == pytest.approx(row["path_iou"] - rows["adapted"]["path_iou"], abs=1e-6)
+        assert row["over_fitted"] == pytest.approx(row["path_iou"] - rows["fitted"]["path_iou"], abs=1e-6)
     assert np.isfinite(rows["adapted"]["path_iou_ci95"])
     if residual:  # a decoder that has learned next to nothing says the mean line of the support
         assert rows["zero-shot"]["path_iou"] == pytest.approx(rows["support mean"]["path_iou"], abs=0.1)
@@ -83,8 +83,8 @@ def test_the_benches(
         for row in whole.values():
             assert (row["tasks"], row["shots"]) == (4, 1)
             assert f"{row['path_iou']:.3f}" in printed
-            over = whole["adapted"]["points_20px"] - row["points_20px"]
-            assert row["adapted_over_points_20px"] == pytest.approx(over, abs=1e-9)
+            over = whole["fitted"]["points_20px"] - row["points_20px"]
+            assert row["fitted_over_points_20px"] == pytest.approx(over, abs=1e-9)
             parts = [part for part in listed if part["row"] == row["row"] and part["kind"] != "all"]
             assert sum(part["tasks"] for part in parts) == 4
             assert sum(part["tasks"] * part["path_iou"] for part in parts) / 4 == pytest.approx(row["path_iou"])

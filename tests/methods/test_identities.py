@@ -215,6 +215,15 @@ def test_all_weight_on_the_last_step_is_maml() -> None:
     assert differ(ours, maml)
 
 
+def test_zero_shot_is_the_share_of_the_loss_before_any_step() -> None:
+    """The gradient is that share of the plain query loss's, and the rest of MAML's."""
+    method = made(MAML, inner_lr=LR, inner_steps=STEPS, zero_shot=0.3)
+    adapted = plain_gradient(method, episode())
+    before = plain_gradient(method, episode(), rate=lambda step, name: 0.0)
+    assert differ(adapted, before)
+    close(of_network(gradient(method, episode())), {name: 0.3 * before[name] + 0.7 * adapted[name] for name in adapted})
+
+
 @pytest.mark.parametrize(("steps", "epochs"), [(5, 15), (5, 10), (3, 4), (1, 7)])
 def test_weights_of_the_steps_follow_the_published_formula(steps: int, epochs: int) -> None:
     """(M8) second half: they sum to 1 at every epoch, the last one only grows and the others only shrink."""

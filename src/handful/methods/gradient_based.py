@@ -240,15 +240,18 @@ class GradientBased(Method):
 class QueryLoss:
     """The query loss of the adapted networks: after the last inner step, or a weighted sum over all of them.
 
-    weights: outer step, S -> the weights of L_query(phi_1) ... L_query(phi_S).
+    weights: outer step, S -> the weights of L_query(phi_1) ... L_query(phi_S); zero_shot: the share of the whole that
+    L_query(phi_0) has, before any inner step.
     """
 
     weights: Callable[[int, int], Sequence[float]] = lambda outer_step, steps: [0.0] * (steps - 1) + [1.0]
+    zero_shot: float = 0
 
     def __call__(self, method: GradientBased, episode: Episode) -> Outcome:
         """Mean over tasks, with its graph."""
         adaptation = method.adaptation(episode, method.norm_stats, training=True)
-        weights = [0.0, *self.weights(method.outer_step, method.inner_steps)]
+        adapted = self.weights(method.outer_step, method.inner_steps)
+        weights = [self.zero_shot, *((1 - self.zero_shot) * weight for weight in adapted)]
         total = torch.zeros((), device=method.device)
         for step, params in enumerate(adaptation.steps(method.inner_steps)):
             if weights[step]:

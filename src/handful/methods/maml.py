@@ -16,10 +16,13 @@ from __future__ import annotations
 
 import math
 
+from typing import Annotated
+
+from pydantic import Field
 from torch import nn
 
 from handful.inner_loop import GradientDescent, NormStats, Rates, ScaledDescent
-from handful.methods.gradient_based import Backprop, GradientBased
+from handful.methods.gradient_based import Backprop, GradientBased, QueryLoss
 from handful.registry import METHODS, part
 
 
@@ -31,6 +34,7 @@ def MAML(
     inner_steps: int = 5,
     scaled: bool = False,
     first_order: bool = False,
+    zero_shot: Annotated[float, Field(ge=0, lt=1)] = 0,
     rates: Rates = "fixed",
     adapt: list[str] = [],  # noqa: B006 - shown as the default of a recipe key, never written
     norm_stats: NormStats = "batch",
@@ -42,7 +46,8 @@ def MAML(
     inner_lr: step size a on the *mean* support loss (the paper's 0.4 for 5-way Omniglot is on the sum over classes,
     so 2.0 here); inner_steps: gradient steps in training, and in evaluation unless asked otherwise; scaled: divide
     each gradient by its own size, as Adam does (`ScaledDescent`), so that a is the length of a step; first_order:
-    FOMAML; rates: `fixed`, or learned from inner_lr on `per_tensor`, `per_step` or `per_element`; adapt: the part of
+    FOMAML; zero_shot: the share of the outer loss that is the query loss before any inner step, so that what is learned
+    answers without a support too (0 as published); rates: `fixed`, or learned from inner_lr on `per_tensor`, `per_step` or `per_element`; adapt: the part of
     the network that the inner loop moves, by parameter names or their beginnings, all if empty; norm_stats: whose
     batch-norm statistics; fast_ops, backprop: same numbers, less time or memory (`GradientBased`).
     """
@@ -50,6 +55,7 @@ def MAML(
         backbone,
         optimizer=(ScaledDescent if scaled else GradientDescent)(inner_lr, rates, inner_steps),
         inner_steps=inner_steps,
+        objective=QueryLoss(zero_shot=zero_shot),
         adapted=adapt,
         first_order_steps=math.inf if first_order else 0,
         norm_stats=norm_stats,

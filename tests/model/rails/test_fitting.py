@@ -18,6 +18,8 @@ from handful.data.rails import Frame, load_frames
 from handful.errors import HandfulError
 from handful.methods import MAML
 from handful.model import fit_lines
+from handful.model.rails import fitting
+from handful.model.rails.card import LineCheck, LineFigures
 from handful.model.rails.fitting import left_out, looks_alike, read
 from handful.model.rails.model import LineNetwork
 from handful.model.rails.start import FromBackbone, FromRun, Support
@@ -75,7 +77,7 @@ def test_from_a_backbone_alone(handful: Command, rendered: Path, tmp_path: Path)
 
 
 def test_from_a_run(run: Run, rendered: Path, tmp_path: Path) -> None:
-    model = hf.fit(rendered, run=run)
+    model = hf.fit(rendered, run=run, inner_steps=1)
     assert model.card.recipe == "tiny-rails"
     assert model.card.steps == 1
     assert model.card.check.folds == 3  # each alone
@@ -93,6 +95,31 @@ def test_from_a_run(run: Run, rendered: Path, tmp_path: Path) -> None:
     assert card.backbone["weights"] == "secret.pth"
 
 
+@pytest.mark.parametrize("better", ["before", "after"])
+def test_it_is_adapted_where_that_helps(
+    better: str, run: Run, rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames left out decide, unless the number of steps is said."""
+    good, bad = (LineFigures(path_iou=iou, points_20px=0.5, limit_error=0.1) for iou in (0.8, 0.4))
+    fitted, unadapted = (bad, good) if better == "before" else (good, bad)
+    found = LineCheck(frames=3, folds=3, fitted=fitted, unadapted=unadapted, floor=bad)
+    monkeypatch.setattr(fitting, "left_out", lambda *_: found)
+    support, _ = read(load_frames(rendered))
+    start = FromRun(run, None, support)
+    wanted = start.unadapted() if better == "before" else start.learn(range(3))
+    model = hf.fit(rendered, run=run)
+    assert model.card.steps == (0 if better == "before" else 1)
+    told = "It is as it was before, since frames left out are answered better by it than by an adapted one."
+    assert (told in model.card.notes) == (better == "before")
+    assert "it finds path IoU 0.800, 50 % of the points" in str(model.card)
+    assert f"({'adapted to the others' if better == 'before' else 'before it was adapted'} path IoU 0.4" in str(model.card)
+    with torch.no_grad():
+        torch.testing.assert_close(model.network.network(support.images), wanted(support.images))
+    assert hf.fit(rendered, run=run, inner_steps=1).card.steps == 1
+    model.save(tmp_path / "line")
+    assert hf.load_model(tmp_path / "line").card == model.card
+
+
 def test_what_is_checked_is_what_predict_says(run: Run, rendered: Path) -> None:
     """The mean over the frames of what a model of the others finds in each, worked out by hand."""
     support, _ = read(load_frames(rendered))
@@ -106,9 +133,16 @@ def test_what_is_checked_is_what_predict_says(run: Run, rendered: Path) -> None:
             said = network(support.images[[number]])[None]
         targets = support.rows([number])[None]
         found.append((float(start.problem.score(said, targets)), start.problem.measures(said, targets)))
-    assert check.path_iou == pytest.approx(np.mean([score for score, _ in found]), abs=1e-5)
+    assert check.fitted.path_iou == pytest.approx(np.mean([score for score, _ in found]), abs=1e-5)
     for name in ("points_20px", "limit_error"):
-        assert getattr(check, name) == pytest.approx(np.mean([float(of[name]) for _, of in found]), abs=1e-5)
+        assert getattr(check.fitted, name) == pytest.approx(np.mean([float(of[name]) for _, of in found]), abs=1e-5)
+
+
+def test_of_many_frames_a_fifth_is_left_out_at_a_time(run: Run, rendered: Path) -> None:
+    support, _ = read(load_frames(rendered))
+    two, many = (Support(support.images[[0] * count], support.pairs[:1] * count) for count in (2, 9))
+    assert FromRun(run, None, two).folds == 2
+    assert FromRun(run, None, many).folds == 5
 
 
 def test_maps_of_the_frames_are_computed_once(rendered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +167,7 @@ def test_one_rail_alone(rendered: Path, tmp_path: Path) -> None:
     assert model.card.lines == ["left"]
     assert "The left rail alone, from 3 annotated frames" in str(model.card)
     assert "The right rail is in no frame, so it is not looked for." in model.card.notes
-    assert model.card.check.path_iou is None
+    assert model.card.check.fitted.path_iou is None
     assert "path IoU" not in str(model.card)
     (answer,) = model.predict(rendered / "images" / "00.jpg")
     assert "right" not in answer.lines

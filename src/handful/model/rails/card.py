@@ -13,6 +13,25 @@ FORMAT: Literal[1] = 1
 Side = Annotated[int, Field(ge=1)]
 
 
+class LineFigures(BaseModel):
+    """How well frames were answered, on the average."""
+
+    model_config = ConfigDict(extra="forbid")
+    path_iou: float | None
+    """None where one of the rails is in no frame, so that there is no path."""
+    points_20px: float
+    limit_error: float
+
+    @property
+    def score(self) -> float:
+        """Which of two is better: the larger."""
+        return self.points_20px if self.path_iou is None else self.path_iou
+
+    def __str__(self) -> str:
+        iou = "" if self.path_iou is None else f"path IoU {self.path_iou:.3f}, "
+        return f"{iou}{100 * self.points_20px:.0f} %"
+
+
 class LineCheck(BaseModel):
     """How the support was answered, in parts, each by a model that was fitted on the others."""
 
@@ -20,29 +39,28 @@ class LineCheck(BaseModel):
     frames: int = Field(ge=2)
     folds: int = Field(ge=2)
     """Parts of the support that were left out in turn; as many as frames where each was one."""
-    path_iou: float | None
-    """None where one of the rails is in no frame, so that there is no path."""
-    points_20px: float
-    limit_error: float
-    unadapted: dict[str, float | None] | None
-    """The same of the network before it was adapted, if it knew anything."""
-    floor: dict[str, float | None]
-    """The same of the mean line of the others."""
+    fitted: LineFigures
+    """Of the model after the inner loop, or the training."""
+    unadapted: LineFigures | None
+    """Of the network before it was adapted, if it knew anything."""
+    floor: LineFigures
+    """Of the mean line of the others."""
 
-    def __str__(self) -> str:
-        before = f"before it was adapted {said(self.unadapted)}; " if self.unadapted else ""
-        of = "each left out in turn" if self.folds == self.frames else f"in {self.folds} parts, each left out in turn"
-        own = said({"path_iou": self.path_iou, "points_20px": self.points_20px})
+    @property
+    def helps(self) -> bool:
+        """Whether fitting did no harm."""
+        return self.unadapted is None or self.fitted.score >= self.unadapted.score
+
+    def of(self, steps: int) -> str:
+        """In words, of a model of so many steps."""
+        parts = "each left out in turn" if self.folds == self.frames else f"in {self.folds} parts, each left out in turn"
+        own, other = self.fitted, f"before it was adapted {self.unadapted}; " if self.unadapted else ""
+        if not steps and self.unadapted:
+            own, other = self.unadapted, f"adapted to the others {self.fitted}; "
         return (
-            f"Of its own frames, {of}, it finds {own} of the points within 20 of 1,920 pixels "
-            f"({before}floor, the mean line of the others: {said(self.floor)})."
+            f"Of its own frames, {parts}, it finds {own} of the points within 20 of 1,920 pixels "
+            f"({other}floor, the mean line of the others: {self.floor})."
         )
-
-
-def said(found: dict[str, float | None]) -> str:
-    """`path IoU 0.912, 94 %`."""
-    iou, points = found["path_iou"], found["points_20px"]
-    return f"{'' if iou is None else f'path IoU {iou:.3f}, '}{100 * (points or 0):.0f} %"
 
 
 class LineCard(BaseModel):
@@ -84,7 +102,7 @@ class LineCard(BaseModel):
             f"By {wording.count(self.steps, 'step')} of {self.method} from {base}{seen}.",
         ]
         if self.check:
-            lines.append(str(self.check))
+            lines.append(self.check.of(self.steps))
         elif self.frames == 1:
             lines.append("There is one frame, so none can be left out to see how good the model is.")
         else:

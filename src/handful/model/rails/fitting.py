@@ -18,7 +18,7 @@ from handful.data.pictures import Unreadable
 from handful.data.rails import Frame, Line, load_frames
 from handful.data.rails.store import HEIGHT, WIDTH, at_one_size
 from handful.errors import HandfulError
-from handful.model.rails.card import LineCard, LineCheck
+from handful.model.rails.card import LineCard, LineCheck, LineFigures
 from handful.model.rails.model import LineModel, LineNetwork
 from handful.model.rails.start import FromBackbone, FromRun, Start, Support
 from handful.model.start import Spec
@@ -44,10 +44,11 @@ def fit_lines(
 ) -> LineModel:
     """Learn where the rails of a line are, from annotated frames: a folder or a file of them.
 
-    run: a run of rail lines to adapt, by inner_steps if not by its own number; without it a decoder is trained on a
+    run: a run of rail lines to adapt, by inner_steps if not by its own number, and not at all where the check finds
+    that frames left out are answered better without, unless inner_steps says so; without it a decoder is trained on a
     frozen backbone, EfficientNet-Lite0 with its ImageNet weights unless another is named, on these frames as other
-    cameras see them.  check: fit anew without some of the frames, to see how good the model is: without each in turn,
-    or without one half and then the other where a decoder is trained.  skip_bad: leave out frames whose pictures cannot
+    cameras see them.  check: fit anew without some of the frames, to see how good the model is: without each in turn
+    (of more than five, a fifth of them), or without one half and then the other where a decoder is trained.  skip_bad: leave out frames whose pictures cannot
     be read, and say so.
 
     Raises HandfulError: no frames, a broken annotation, no rails in any, a run of another problem.
@@ -56,8 +57,13 @@ def fit_lines(
     given, notes = read(frames, skip_bad)
     start: Start = FromBackbone(backbone, given) if run is None else FromRun(run, inner_steps, given)
     every = range(len(given.pairs))
-    network = start.learn(every)
+    network, steps = start.learn(every), start.steps
     mirror = not start.problem.residual and looks_alike(network, given)
+    found = left_out(start, given, mirror) if check and len(every) > 1 else None
+    before = start.unadapted()
+    if found and before and inner_steps is None and not found.helps:
+        network, steps = before, 0
+        notes.append("It is as it was before, since frames left out are answered better by it than by an adapted one.")
     card = LineCard(
         handful=version("handful"),
         problem="rail_lines",
@@ -70,10 +76,10 @@ def fit_lines(
         backbone=start.backbone,
         decoder=start.problem.decoder,
         method=start.name,
-        steps=start.steps,
+        steps=steps,
         recipe=start.recipe,
         seen=start.seen,
-        check=left_out(start, given, mirror) if check and len(every) > 1 else None,
+        check=found,
         notes=notes,
     )
     return LineModel(LineNetwork(network, base_of(start, given.rows(every), network), SHAPE, mirror), card)
@@ -148,13 +154,13 @@ def left_out(start: Start, support: Support, mirror: bool) -> LineCheck:
     count = len(support.pairs)
     both = all(any(line is not None for line in side) for side in zip(*support.pairs))
     unadapted = start.unadapted()
-    scores: dict[str, list[dict[str, float]]] = {name: [] for name in ("adapted", "unadapted", "floor")}
+    scores: dict[str, list[dict[str, float]]] = {name: [] for name in ("fitted", "unadapted", "floor")}
     for part in range(start.folds):
         asked = range(part, count, start.folds)
         others = [number for number in range(count) if number not in asked]
         x, targets = support.images[list(asked)], support.rows(asked)[..., :2]
         mean = beside(targets[None], support.rows(others)[None, ..., :2])[0]
-        for name, network in (("adapted", start.learn(others)), ("unadapted", unadapted)):
+        for name, network in (("fitted", start.learn(others)), ("unadapted", unadapted)):
             if network is not None:
                 whole = LineNetwork(network, base_of(start, mean, network), SHAPE, mirror)
                 with torch.no_grad():
@@ -163,9 +169,9 @@ def left_out(start: Start, support: Support, mirror: bool) -> LineCheck:
     found = {
         name: {figure: sum(one[figure] for one in of) / count for figure in of[0]} for name, of in scores.items() if of
     }
-    told = {name: {**of, "path_iou": of["path_iou"] if both else None} for name, of in found.items()}
+    told = {name: LineFigures(**{**of, "path_iou": of["path_iou"] if both else None}) for name, of in found.items()}
     return LineCheck(
-        frames=count, folds=start.folds, **told["adapted"], unadapted=told.get("unadapted"), floor=told["floor"]
+        frames=count, folds=start.folds, fitted=told["fitted"], unadapted=told.get("unadapted"), floor=told["floor"]
     )
 
 

@@ -28,7 +28,7 @@ from handful.run import Run
 
 BACKBONE: dict[str, Any] = {"name": "efficientnet_lite0", "resolution": None}
 DECODER: dict[str, Any] = {"name": "row_distributions", "channels": 32}  # half the work of 64
-HALVES = 2
+HALVES, FIFTHS = 2, 5
 VIEWS, STEPS, RATE, BATCH = 60, 120, 4e-3, 6  # of a decoder that is trained from the start
 UNMIRRORED = 0.5  # of the random numbers of a view: above it, as `matrices` has it, there is no mirror
 
@@ -92,7 +92,7 @@ class FromRun:
         self.seen: str | None = getattr(self.method.backbone, "seen", None)
         asked = inner_steps if inner_steps is not None else run.recipe.evaluate.inner_steps
         self.name, self.steps = run.recipe.method.name, self.method.inner_steps if asked is None else asked
-        self.folds = len(support.pairs)
+        self.folds = min(FIFTHS, len(support.pairs))
 
     def learn(self, which: Sequence[int]) -> nn.Module:
         """As after the last inner step."""
@@ -100,7 +100,7 @@ class FromRun:
 
     def unadapted(self) -> nn.Module:
         """As it was meta-trained."""
-        return self.method.fit(self.support.images, self.support.rows(range(self.folds)), 0)
+        return self.method.fit(self.support.images, self.support.rows(range(len(self.support.pairs))), 0)
 
 
 class FromBackbone:

@@ -87,7 +87,7 @@ def of_run(run: Run, options: argparse.Namespace, seed: int) -> list[Task]:
     body, own = parted(method), {"adapted": method.inner_steps, "zero-shot": 0}
     if tuned:
         tuned_body, plain = parted(tuned), {"pre-trained": 0, "fine-tuning": steps}
-    found: list[Task] = []
+    tasks: list[Task] = []
     for source, data in ((PHOTOS, replace(run.data, targets="varied")), (SCENES, rendered)):
         sampler = FrameTasks(data.test, options.shots, options.queries, seed)
         for number in range(options.tasks):
@@ -100,17 +100,16 @@ def of_run(run: Run, options: argparse.Namespace, seed: int) -> list[Task]:
             if tuned:
                 features = embedded(tuned_body, episode)
                 said |= {name: answer(tuned, features, count) for name, count in plain.items()}
-            rows = {name: figures(problem, answer, episode.query_y) for name, answer in said.items()}
+            rows = {name: figures(problem, found, episode.query_y) for name, found in said.items()}
             rows["support mean"] = floor_figures(problem, episode.query_y)
             names = [data.names[frame] for frame in frames[options.shots :]]
             values = {name: {figure: value.numpy() for figure, value in row.items()} for name, row in rows.items()}
-            found.append(Task(source, kind, names, values))
-        means = {
-            name: np.mean([task.rows[name]["path_iou"] for task in found[-options.tasks :]]) for name in found[-1].rows
-        }
+            tasks.append(Task(source, kind, names, values))
+        own_tasks = tasks[-options.tasks :]
+        means = {name: np.mean([task.rows[name]["path_iou"] for task in own_tasks]) for name in tasks[-1].rows}
         told = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
         print(f"{run.folder.name}, {options.tasks} tasks of {source}, path IoU: {told}", flush=True)
-    return found
+    return tasks
 
 
 def embedded(body: nn.Module, episode: Episode) -> Episode:

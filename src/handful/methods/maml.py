@@ -15,7 +15,6 @@ With norm_stats="batch", as published, it is transductive.
 from __future__ import annotations
 
 import math
-
 from typing import Annotated
 
 from pydantic import Field
@@ -46,10 +45,11 @@ def MAML(
     inner_lr: step size a on the *mean* support loss (the paper's 0.4 for 5-way Omniglot is on the sum over classes,
     so 2.0 here); inner_steps: gradient steps in training, and in evaluation unless asked otherwise; scaled: divide
     each gradient by its own size, as Adam does (`ScaledDescent`), so that a is the length of a step; first_order:
-    FOMAML; zero_shot: the share of the outer loss that is the query loss before any inner step, so that what is learned
-    answers without a support too (0 as published); rates: `fixed`, or learned from inner_lr on `per_tensor`, `per_step` or `per_element`; adapt: the part of
-    the network that the inner loop moves, by parameter names or their beginnings, all if empty; norm_stats: whose
-    batch-norm statistics; fast_ops, backprop: same numbers, less time or memory (`GradientBased`).
+    FOMAML; zero_shot: the share of the outer loss that is the query loss before any inner step, so that what is
+    learned answers without a support too (0 as published); rates: `fixed`, or learned from inner_lr on `per_tensor`,
+    `per_step` or `per_element`; adapt: the part of the network that the inner loop moves, by parameter names or their
+    beginnings, all if empty; norm_stats: whose batch-norm statistics; fast_ops, backprop: same numbers, less time or
+    memory (`GradientBased`).
     """
     return GradientBased(
         backbone,

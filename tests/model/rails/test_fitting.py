@@ -112,7 +112,9 @@ def test_it_is_adapted_where_that_helps(
     told = "It is as it was before, since frames left out are answered better by it than by an adapted one."
     assert (told in model.card.notes) == (better == "before")
     assert "it finds path IoU 0.800, 50 % of the points" in str(model.card)
-    assert f"({'adapted to the others' if better == 'before' else 'before it was adapted'} path IoU 0.4" in str(model.card)
+    assert f"({'adapted to the others' if better == 'before' else 'before it was adapted'} path IoU 0.4" in str(
+        model.card
+    )
     with torch.no_grad():
         torch.testing.assert_close(model.network.network(support.images), wanted(support.images))
     assert hf.fit(rendered, run=run, inner_steps=1).card.steps == 1

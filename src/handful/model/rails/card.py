@@ -53,7 +53,9 @@ class LineCheck(BaseModel):
 
     def of(self, steps: int) -> str:
         """In words, of a model of so many steps."""
-        parts = "each left out in turn" if self.folds == self.frames else f"in {self.folds} parts, each left out in turn"
+        parts = (
+            "each left out in turn" if self.folds == self.frames else f"in {self.folds} parts, each left out in turn"
+        )
         own, other = self.fitted, f"before it was adapted {self.unadapted}; " if self.unadapted else ""
         if not steps and self.unadapted:
             own, other = self.unadapted, f"adapted to the others {self.fitted}; "

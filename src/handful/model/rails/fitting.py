@@ -47,9 +47,9 @@ def fit_lines(
     run: a run of rail lines to adapt, by inner_steps if not by its own number, and not at all where the check finds
     that frames left out are answered better without, unless inner_steps says so; without it a decoder is trained on a
     frozen backbone, EfficientNet-Lite0 with its ImageNet weights unless another is named, on these frames as other
-    cameras see them.  check: fit anew without some of the frames, to see how good the model is: without each in turn
-    (of more than five, a fifth of them), or without one half and then the other where a decoder is trained.  skip_bad: leave out frames whose pictures cannot
-    be read, and say so.
+    cameras see them.  check: fit anew without some of the frames, to see how good the model is: without each in turn,
+    of more than five a fifth of them, or without one half and then the other where a decoder is trained.  skip_bad:
+    leave out frames whose pictures cannot be read, and say so.
 
     Raises HandfulError: no frames, a broken annotation, no rails in any, a run of another problem.
     """

@@ -106,22 +106,26 @@ class ScaledDescent(GradientDescent):
 
     def start(self, params: Params) -> Update:
         """Every task has second moments of its own."""
-        kept: list[dict[str, Tensor]] = []  # after each step: one that is computed again finds what it began with
+        kept: list[Params] = []  # after each step: one that is computed again finds what it began with
 
         def update(step: int, params: Params, grads: Params) -> Params:
-            moments = {}
-            for name, gradient in grads.items():
-                square = gradient.detach().square()
-                moments[name] = torch.lerp(
-                    square, kept[step - 1][name] if step else torch.zeros_like(square), self.beta2
-                )
+            before = kept[step - 1] if step else {name: torch.zeros_like(g) for name, g in grads.items()}
+            scaled, moments = by_size(grads, before, step + 1, self.beta2, self.eps)
             if step == len(kept):
                 kept.append(moments)
-            correction = 1 - self.beta2 ** (step + 1)
-            scaled = {name: g / ((moments[name] / correction).sqrt() + self.eps) for name, g in grads.items()}
             return self.step(step, params, scaled)
 
         return update
+
+
+def by_size(grads: Params, moments: Params, steps: int, beta2: float, eps: float) -> tuple[Params, Params]:
+    """Gradients over their own size, g / (sqrt(v) + eps), and v after so many steps, the corrected mean of g^2.
+
+    Adam's step without its first moment.  The size is a constant for what differentiates through the step.
+    """
+    after = {name: torch.lerp(g.detach().square(), moments[name], beta2) for name, g in grads.items()}
+    correction = 1 - beta2**steps
+    return {name: g / ((after[name] / correction).sqrt() + eps) for name, g in grads.items()}, after
 
 
 class InnerAdam(InnerOptimizer):
@@ -159,17 +163,12 @@ class InnerAdam(InnerOptimizer):
 class _AdamUpdate:
     """The steps of one batch of tasks: moments are [...] at first, [B, ...] from the first step on."""
 
-    def __init__(self, adam: InnerAdam, moments: dict[str, Tensor], steps: int) -> None:
+    def __init__(self, adam: InnerAdam, moments: Params, steps: int) -> None:
         self.adam, self.moments, self.steps = adam, moments, steps
 
     def __call__(self, step: int, params: Params, grads: Params) -> Params:
         adam = self.adam
         self.steps += 1
-        correction = 1 - adam.beta2**self.steps
-        moved = {}
         with torch.no_grad():
-            for name, value in params.items():
-                moment = torch.lerp(grads[name].square(), self.moments[name], adam.beta2)
-                moved[name] = value - adam.inner_lr * grads[name] / ((moment / correction).sqrt() + adam.eps)
-                self.moments[name] = moment
-        return moved
+            scaled, self.moments = by_size(grads, self.moments, self.steps, adam.beta2, adam.eps)
+            return {name: value - adam.inner_lr * scaled[name] for name, value in params.items()}

@@ -10,14 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from handful.data import render_frame
 from handful.data.rails import library
 from handful.demo.rails import write_frames
+from handful.episodes import Episode
 from handful.evaluation import interval
+from handful.problems import RailLines
+from handful.problems.rail_lines.predictions import mirrored
 from handful.recipe import load_recipe
 from handful.training import train_recipe
+from tests.rails import rows, track
 from tests.test_rail_lines import TINY
 
 BENCH = Path(__file__).parents[1] / "bench"
@@ -88,6 +93,36 @@ def test_the_benches(
             parts = [part for part in listed if part["row"] == row["row"] and part["kind"] != "all"]
             assert sum(part["tasks"] for part in parts) == 4
             assert sum(part["tasks"] * part["path_iou"] for part in parts) / 4 == pytest.approx(row["path_iou"])
+
+
+@pytest.mark.parametrize("good", [0, 3])
+@pytest.mark.parametrize("frames", [2, 7])
+def test_adapting_helps_where_what_is_left_out_is_answered_better(
+    good: int, frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A method that is right after so many inner steps alone; each frame is left out once, in its mirror too."""
+    monkeypatch.syspath_prepend(BENCH)
+    helps = runpy.run_path(str(BENCH / "rail_parts.py"))["helps"]
+    targets = rows([track(50 + 4 * number) for number in range(frames)])[0, ..., :2]
+    numbers = torch.arange(float(frames)).unsqueeze(1)
+    asked: list[float] = []
+
+    class Told:
+        inner_steps = 3
+
+        def predict(self, episode: Episode, steps: int, every_step: bool) -> torch.Tensor:
+            assert not every_step
+            assert not set(episode.support_x.flatten().tolist()) & set(episode.query_x.flatten().tolist())
+            x, there = episode.query_y[0, ..., :2].unbind(-1)
+            right = torch.stack([x if steps == good else torch.zeros_like(x), (2 * there - 1) * 9], -1)
+            straight, turned = right.chunk(2)
+            asked.extend(episode.query_x.flatten().tolist())
+            return torch.cat([straight, mirrored(turned)])[None, None]
+
+    plain = RailLines({"name": "row_regression", "residual": False})
+    assert helps(Told(), plain, [numbers, -numbers - 1], targets) == (good == 3)
+    assert sorted(asked) == sorted([*numbers.flatten().tolist(), *(-numbers - 1).flatten().tolist()] * 2)
+    assert helps(Told(), plain, [numbers[:1]], targets[:1])  # of one frame nothing is known
 
 
 def test_intervals_over_places(monkeypatch: pytest.MonkeyPatch) -> None:

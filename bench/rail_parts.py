@@ -83,8 +83,8 @@ def parted(method: GradientBased) -> nn.Module:
 def helps(method: GradientBased, problem: RailLines, views: Sequence[Tensor], targets: Tensor) -> bool:
     """Whether the inner loop does a support good, as `fit` asks: what is left out in turn is answered no worse by it.
 
-    views: features [K, d] of the support, of its mirror image too if both are asked; targets [K, L, R, 2].  Of a single
-    frame nothing is known: it is adapted to.
+    views: features [K, d] of the support, of its mirror image too if both are asked, which `fit` finds out by itself;
+    targets [K, L, R, 2].  Of a single frame nothing is known: it is adapted to.
     """
     count = len(targets)
     if count == 1:

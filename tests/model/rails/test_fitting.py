@@ -122,11 +122,17 @@ def test_it_is_adapted_where_that_helps(
     assert hf.load_model(tmp_path / "line").card == model.card
 
 
+def test_of_no_steps_nothing_says_that_they_were_adapted(run: Run, rendered: Path) -> None:
+    card = hf.fit(rendered, run=run, inner_steps=0).card
+    assert card.check.fitted == card.check.unadapted
+    assert "adapted to the others" not in str(card)
+
+
 def test_what_is_checked_is_what_predict_says(run: Run, rendered: Path) -> None:
     """The mean over the frames of what a model of the others finds in each, worked out by hand."""
     support, _ = read(load_frames(rendered))
     start = FromRun(run, None, support)
-    check = left_out(start, support, mirror=True)
+    check = left_out(start, support, True, start.unadapted())
     found = []
     for number in range(3):
         others = [other for other in range(3) if other != number]

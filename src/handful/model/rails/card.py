@@ -57,7 +57,7 @@ class LineCheck(BaseModel):
             "each left out in turn" if self.folds == self.frames else f"in {self.folds} parts, each left out in turn"
         )
         own, other = self.fitted, f"before it was adapted {self.unadapted}; " if self.unadapted else ""
-        if not steps and self.unadapted:
+        if not steps and self.unadapted and not self.helps:
             own, other = self.unadapted, f"adapted to the others {self.fitted}; "
         return (
             f"Of its own frames, {parts}, it finds {own} of the points within 20 of 1,920 pixels "

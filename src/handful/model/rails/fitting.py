@@ -59,8 +59,8 @@ def fit_lines(
     every = range(len(given.pairs))
     network, steps = start.learn(every), start.steps
     mirror = not start.problem.residual and looks_alike(network, given)
-    found = left_out(start, given, mirror) if check and len(every) > 1 else None
     before = start.unadapted()
+    found = left_out(start, given, mirror, before) if check and len(every) > 1 else None
     if found and before and inner_steps is None and not found.helps:
         network, steps = before, 0
         notes.append("It is as it was before, since frames left out are answered better by it than by an adapted one.")
@@ -149,11 +149,10 @@ def looks_alike(network: nn.Module, support: Support) -> bool:
     return other >= AGREES * found
 
 
-def left_out(start: Start, support: Support, mirror: bool) -> LineCheck:
-    """Each part of the support answered by a model of the others."""
+def left_out(start: Start, support: Support, mirror: bool, unadapted: nn.Module | None) -> LineCheck:
+    """Each part of the support answered by a model of the others, and by the network that it begins with, if any."""
     count = len(support.pairs)
     both = all(any(line is not None for line in side) for side in zip(*support.pairs))
-    unadapted = start.unadapted()
     scores: dict[str, list[dict[str, float]]] = {name: [] for name in ("fitted", "unadapted", "floor")}
     for part in range(start.folds):
         asked = range(part, count, start.folds)

@@ -20,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from handful.errors import HandfulError, first_line
 from handful.files import read_tensors, to_json, write_tensors, write_text
+from handful.processes import rank
 from handful.recipe import Recipe
 from handful.run import METRICS, WRITTEN, Run, is_run, trained_in
 from handful.runtime import Precision
@@ -45,6 +46,8 @@ class Progressed:
     losses: list[float] = field(default_factory=list)
     """Of the steps since the last row of `metrics.csv`, and their scores."""
     scores: list[float] = field(default_factory=list)
+    unjudged: dict[str, Any] = field(default_factory=dict)
+    """The last row of `metrics.csv`, if it was still to be validated when training was told to stop."""
     chunk: int = 0
     """Tasks whose graph is held at a time; 0 before that is decided (`handful.memory`)."""
     backprop: str = "graph"
@@ -175,10 +178,15 @@ def _is_plain(value: Any) -> bool:
 
 
 class Log:
-    """`metrics.csv` and TensorBoard events; on resume, rows after the checkpoint are dropped."""
+    """`metrics.csv` and TensorBoard events, written by the first process.
+
+    On resume, rows after the checkpoint are dropped.
+    """
 
     def __init__(self, out: Path, step: int) -> None:
-        self.path = out / "metrics.csv"
+        self.path, self.board = out / "metrics.csv", None
+        if rank():
+            return
         kept = [row for row in read_metrics(self.path) if int(row["step"]) <= step] if step else []
         lines = [",".join(METRICS), *(",".join(row[key] for key in METRICS) for row in kept)]
         write_text(self.path, "\n".join(lines) + "\n")
@@ -186,6 +194,8 @@ class Log:
 
     def write(self, row: dict[str, Any]) -> None:
         """Add one row."""
+        if self.board is None:
+            return
         with self.path.open("a", encoding="utf-8", newline="") as file:
             csv.DictWriter(file, METRICS, restval="", lineterminator="\n").writerow(row)
         for key, value in row.items():
@@ -195,7 +205,8 @@ class Log:
 
     def close(self) -> None:
         """Close the events file."""
-        self.board.close()
+        if self.board is not None:
+            self.board.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:

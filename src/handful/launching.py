@@ -7,10 +7,10 @@ srun handful train RECIPE --out RUN --devices 8 --nodes 2              # in a jo
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,9 +36,9 @@ def launched(devices: int, nodes: int, precision: Precision) -> Iterator[Fabric]
     this program again, from its beginning to here.  Past this context only the first process goes on.
     """
     check_started(devices, nodes)
-    strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False) if devices * nodes > 1 else "auto"
-    # the last inner step of an annealed objective, say, may leave a learned rate unused; most methods leave nothing
-    warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
+    # unused parameters: pre-training, say, leaves out what only episodes teach
+    strategy = DDPStrategy(find_unused_parameters=True) if devices * nodes > 1 else "auto"
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would announce each process
     parent = os.getppid()
     try:
         fabric = Fabric(

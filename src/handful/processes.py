@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributed.nn.functional import all_reduce
+from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 from handful.errors import HandfulError
@@ -136,5 +136,20 @@ def gather(values: Tensor) -> Tensor:
     """[...] -> [processes, ...], of all, differentiable: each puts its own into a sum of zeros."""
     every = [torch.zeros_like(values)] * world()
     every[rank()] = values
-    total: Tensor = all_reduce(torch.stack(every))
+    total: Tensor = _Total.apply(torch.stack(every))
     return total
+
+
+class _Total(torch.autograd.Function):
+    """The sum over the processes.  What each makes of it counts for all, so its gradient is their sum too."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, cotangent: Tensor) -> Tensor:
+        return _Total.forward(ctx, cotangent.contiguous())

@@ -77,7 +77,7 @@ class LoopRecipe(_Section):
     steps: int = Field(ge=0)
     augment: Augment = "none"
     """Vary every training image: as `drawings` (turn, scale, shear, shift) or `photos` (crop, mirror, colours); frames
-    of a rail line as seen by other `cameras`; windows of `clips` mirrored and played backwards."""
+    of a rail line as seen by other `cameras`; windows of `clips` mirrored."""
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = Field(1e-3, gt=0)
     head_lr: float | None = Field(None, gt=0)

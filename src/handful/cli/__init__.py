@@ -6,6 +6,7 @@ HandfulError is one sentence on standard error and exit code 2.
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -42,6 +43,8 @@ data_app.command()(stoppable(build))
 
 def main() -> None:
     """Entry point: errors that a person can mend are one sentence and exit code 2."""
+    # Torch is not loaded yet; that all weights have been used in a step of several processes is nothing to warn of.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # Pillow decodes twice as many pixels all the same
     try:
         app()

@@ -128,7 +128,7 @@ def clips_of(split: Split) -> ClipSplit:
 
 
 def varied(augment: Augment) -> bool:
-    """Whether windows are mirrored and played backwards."""
+    """Whether windows are mirrored."""
     if augment not in ("none", "clips"):
         raise HandfulError(f"augment varies clips as clips, and not by {augment}: set it to clips or none.")
     return augment == "clips"

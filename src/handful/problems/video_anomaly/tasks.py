@@ -19,7 +19,6 @@ from handful.errors import HandfulError
 
 Support = Literal["normal", "clip_start"]
 Numbers = NDArray[np.int64]
-TURNS = 2  # random numbers of a change: mirrored, and played backwards
 
 
 class Drawn(NamedTuple):
@@ -36,7 +35,7 @@ class ClipTasks:
 
     Support and query share no frame: windows are taken from a grid over the clips, one frame more than a window apart
     and begun anywhere.  Those of `test` have their support from the normal clips of the scene, and never from the clips
-    that are tested.  varied: all windows of a task mirrored, or played backwards, or both.
+    that are tested.  varied: all windows of a task mirrored, or none.
     """
 
     split: ClipSplit
@@ -115,8 +114,8 @@ class ClipTasks:
             _, support, query = self.drawn(number, epoch)
             frames = floats(self.split, np.concatenate([support, query]), device)
             if self.varied:
-                turned = uniform(self.seed, epoch, 2, number, number + 1, TURNS)
-                frames = changed(frames, np.repeat(turned, len(frames), 0))
+                turned = uniform(self.seed, epoch, 2, number, number + 1, 1)
+                frames = mirrored(frames, np.repeat(turned, len(frames), 0))
             x, y = windows_of(frames)
             parts.append((x[: self.shot], y[: self.shot], x[self.shot :], y[self.shot :]))
         return Episode(*(torch.stack(part) for part in zip(*parts)))
@@ -134,7 +133,7 @@ class ClipTasks:
 class WindowSampler:
     """Draws windows of a split for ordinary training: every one once in each pass, in an order of its own.
 
-    varied: each mirrored, or played backwards, or both.
+    varied: each mirrored, or not.
     """
 
     split: ClipSplit
@@ -153,7 +152,7 @@ class WindowSampler:
         chosen = np.array([orders[place // len(windows)][place % len(windows)] for place in places.tolist()])
         frames = floats(self.split, windows[chosen], device)
         if self.varied:
-            frames = changed(frames, uniform(self.seed, 0, 5, start, stop, TURNS))
+            frames = mirrored(frames, uniform(self.seed, 0, 5, start, stop, 1))
         return Images(*windows_of(frames))
 
     def _order(self, turn: int) -> NDArray[np.int64]:
@@ -166,11 +165,13 @@ def floats(split: ClipSplit, firsts: Numbers, device: torch.device) -> Tensor:
     return split.fetch(firsts, device).float().div_(255)
 
 
-def changed(frames: Tensor, numbers: NDArray[np.float64]) -> Tensor:
-    """Windows [n, T + 1, C, H, W], each mirrored, or played backwards, where its numbers [n, 2] are below a half."""
-    mirrored, backwards = torch.from_numpy(numbers < 0.5).to(frames.device).mT
-    frames = torch.where(mirrored.view(-1, 1, 1, 1, 1), frames.flip(-1), frames)
-    return torch.where(backwards.view(-1, 1, 1, 1, 1), frames.flip(1), frames)
+def mirrored(frames: Tensor, numbers: NDArray[np.float64]) -> Tensor:
+    """Windows [n, T + 1, C, H, W], each mirrored where its number [n, 1] is below a half.
+
+    Time is not turned round: that footage runs forwards is part of what is normal.
+    """
+    turned = torch.from_numpy(numbers < 0.5).to(frames.device)
+    return torch.where(turned.view(-1, 1, 1, 1, 1), frames.flip(-1), frames)
 
 
 def windows_of(frames: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,178 @@
+"""Several processes: the gradients and figures of one, and what happens when one of them is told to stop or killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from handful import processes
+from handful.checkpoint import read_metrics
+from handful.errors import HandfulError
+from handful.files import read_tensors
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+SLOWLY = ("train.steps=400", "train.validate_every=10", "train.optimizer=sgd")
+
+
+def start(*words: str | Path, **variables: str) -> subprocess.Popen[str]:
+    """The command line in processes of its own."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, words)],
+        cwd=ROOT,
+        env={**ENVIRONMENT, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # what a shell starts in the background ignores Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    )
+
+
+def ended(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str, str]:
+    try:
+        out, err = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+    return process.returncode, out, err
+
+
+def train(recipe: Path, out: Path, devices: int, *changes: str) -> subprocess.Popen[str]:
+    options = [word for change in changes for word in ("--set", change)]
+    return start("-m", "handful", "train", recipe, "--out", out, "--devices", str(devices), *options)
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+
+
+def wait_for_rows(out: Path, rows: int) -> None:
+    until = time.monotonic() + 100
+    while time.monotonic() < until:
+        if len(read_metrics(out / "metrics.csv")) >= rows:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{out} has no {rows} rows")
+
+
+def test_two_processes_descend_as_one(tmp_path: Path) -> None:
+    """Every family of methods, two steps in float64."""
+    found = []
+    for devices in (1, 2):
+        out = tmp_path / f"{devices}.pt"
+        code, _, err = ended(start("-m", "tests.gradients", out, str(devices), HANDFUL_CACHE=str(tmp_path / "cache")))
+        assert code == 0, err
+        found.append(torch.load(out))
+    one, two = found
+    assert one.keys() == two.keys()
+    assert len({name.split("|")[0] for name in one}) == 15
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-9, atol=1e-9, msg=lambda said, name=name: f"{name}: {said}")
+
+
+def test_a_run_by_two_processes(recipe_file: Path, tmp_path: Path) -> None:
+    """Trained by one and by two; and both scored by one and by two."""
+    changes = ("train.optimizer=sgd", "train.lr=0.05")
+    runs, printed = [tmp_path / "one", tmp_path / "two"], []
+    for devices, out in enumerate(runs, 1):
+        code, said, err = ended(train(recipe_file, out, devices, *changes))
+        assert code == 0, err
+        printed.append(said)
+    assert printed[1].count("accuracy") == printed[0].count("accuracy") > 0  # the second process says nothing
+    one, two = (read_metrics(out / "metrics.csv") for out in runs)
+    for row, other in zip(one, two, strict=True):
+        for key in ("step", "loss", "score", "val_mean", "val_ci95"):
+            assert (row[key] == "") == (other[key] == "")
+            near = 1e-6 if row["step"] == "1" else 0.01  # later, what float32 has rounded otherwise has grown
+            assert float(other[key] or 0) == pytest.approx(float(row[key] or 0), abs=near)
+    results: list[dict[str, Any]] = []
+    for devices in ("1", "2"):
+        code, said, err = ended(
+            start("-m", "handful", "evaluate", runs[1], "--tasks", "70", "--devices", devices, "--json")
+        )
+        assert code == 0, err
+        results.append(json.loads(said))
+    assert results[0]["per_task"] == results[1]["per_task"]
+    assert len(results[0]["per_task"]) == 70
+    assert results[0]["task_hash"] == results[1]["task_hash"]
+    assert results[0]["floors"] == results[1]["floors"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the second process is found in /proc")
+@pytest.mark.parametrize("killed", ["first", "second"])
+def test_one_of_two_is_killed(recipe_file: Path, tmp_path: Path, killed: str) -> None:
+    """The other ends by itself, and the same command goes on to what nothing has disturbed."""
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    changes = (*SLOWLY[1:], "train.steps=40")
+    assert ended(train(recipe_file, whole, 2, *changes))[0] == 0
+    process = train(recipe_file, out, 2, *changes)
+    wait_for_rows(out, 15)
+    second = children(process.pid)[0]
+    os.kill(process.pid if killed == "first" else second, signal.SIGKILL)
+    code, _, err = ended(process, 60)
+    assert code != 0
+    assert "Traceback" not in err
+    until = time.monotonic() + 60
+    while Path(f"/proc/{second}").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{second}").exists()
+    code, _, err = ended(train(recipe_file, out, 2, *changes))
+    assert code == 0, err
+    assert "going on from step" in err
+    for which in ("last", "best"):
+        mine, theirs = (read_tensors(of / "checkpoints" / which / "model.safetensors")[0] for of in (out, whole))
+        assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signals")
+def test_told_to_stop_the_first_stops_all(recipe_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = train(recipe_file, out, 2, *SLOWLY)
+    wait_for_rows(out, 3)
+    process.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    code, _, err = ended(process, 60)
+    assert code == 130, err
+    assert time.monotonic() - started < 10
+    assert err.count("told to stop: saved at step") == 1
+    assert err.count("the same command goes on") == 1
+
+
+def test_what_processes_cannot_share(recipe_file: Path, tmp_path: Path) -> None:
+    code, _, err = ended(train(recipe_file, tmp_path / "run", 2, "train.tasks_per_step=3"))
+    assert code == 2
+    assert err.count("handful: ") == 1
+    assert "train.tasks_per_step is 3, which 2 processes cannot share evenly; set it to a multiple of 2." in err
+
+
+def test_others_than_torchrun_has_started(recipe_file: Path, tmp_path: Path) -> None:
+    started = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "4", "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "4"}
+    words = ("-m", "handful", "train", recipe_file, "--out", tmp_path / "run", "--devices", "2")
+    code, _, err = ended(start(*words, **started, TORCHELASTIC_RUN_ID="none"))
+    assert code == 2
+    assert "torchrun has started 4 processes, and 2 are asked for; say with --devices" in err
+
+
+def test_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Together they are everything, once, and none has more than one more than another."""
+    for count in (0, 1, 2, 5, 12):
+        shares = []
+        for world in (1, 2, 3, 5):
+            monkeypatch.setattr(processes, "world", lambda world=world: world)
+            shares = []
+            for rank in range(world):
+                monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+                shares.append(processes.share(count))
+            assert [item for share in shares for item in share] == list(range(count))
+            assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    with pytest.raises(HandfulError, match="batch is 12, which 5 processes"):
+        processes.even_share(12, "pretrain.batch")

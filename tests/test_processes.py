@@ -38,11 +38,13 @@ def start(*words: str | Path, **variables: str) -> subprocess.Popen[str]:
     )
 
 
-def ended(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str, str]:
+def ended(process: subprocess.Popen[str], seconds: float = 240) -> tuple[int, str, str]:
+    """Its exit code and what it said."""
     try:
         out, err = process.communicate(timeout=seconds)
-    finally:
+    except subprocess.TimeoutExpired:
         process.kill()
+        raise AssertionError(f"not ended after {seconds} s: {process.communicate()}") from None
     return process.returncode, out, err
 
 
@@ -81,7 +83,7 @@ def test_two_processes_descend_as_one(tmp_path: Path) -> None:
 
 def test_a_run_by_two_processes(recipe_file: Path, tmp_path: Path) -> None:
     """Trained by one and by two; and both scored by one and by two."""
-    changes = ("train.optimizer=sgd", "train.lr=0.05")
+    changes = ("train.optimizer=sgd", "train.steps=3", "train.validate_every=1")
     runs, printed = [tmp_path / "one", tmp_path / "two"], []
     for devices, out in enumerate(runs, 1):
         code, said, err = ended(train(recipe_file, out, devices, *changes))
@@ -92,8 +94,8 @@ def test_a_run_by_two_processes(recipe_file: Path, tmp_path: Path) -> None:
     for row, other in zip(one, two, strict=True):
         for key in ("step", "loss", "score", "val_mean", "val_ci95"):
             assert (row[key] == "") == (other[key] == "")
-            near = 1e-6 if row["step"] == "1" else 0.01  # later, what float32 has rounded otherwise has grown
-            assert float(other[key] or 0) == pytest.approx(float(row[key] or 0), abs=near)
+            # float32 rounds otherwise, and batch norm over three pictures lets that grow with every step
+            assert float(other[key] or 0) == pytest.approx(float(row[key] or 0), abs=1e-3)
     results: list[dict[str, Any]] = []
     for devices in ("1", "2"):
         code, said, err = ended(
@@ -108,26 +110,26 @@ def test_a_run_by_two_processes(recipe_file: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the second process is found in /proc")
-@pytest.mark.parametrize("killed", ["first", "second"])
-def test_one_of_two_is_killed(recipe_file: Path, tmp_path: Path, killed: str) -> None:
+def test_one_of_two_is_killed(recipe_file: Path, tmp_path: Path) -> None:
     """The other ends by itself, and the same command goes on to what nothing has disturbed."""
     whole, out = tmp_path / "whole", tmp_path / "run"
-    changes = (*SLOWLY[1:], "train.steps=40")
+    changes = ("train.optimizer=sgd", "train.validate_every=10", "train.steps=30")
     assert ended(train(recipe_file, whole, 2, *changes))[0] == 0
-    process = train(recipe_file, out, 2, *changes)
-    wait_for_rows(out, 15)
-    second = children(process.pid)[0]
-    os.kill(process.pid if killed == "first" else second, signal.SIGKILL)
-    code, _, err = ended(process, 60)
-    assert code != 0
-    assert "Traceback" not in err
-    until = time.monotonic() + 60
-    while Path(f"/proc/{second}").exists() and time.monotonic() < until:
-        time.sleep(0.1)
-    assert not Path(f"/proc/{second}").exists()
+    for rows, first in ((12, False), (22, True)):
+        process = train(recipe_file, out, 2, *changes)
+        wait_for_rows(out, rows)
+        second = children(process.pid)[0]
+        os.kill(process.pid if first else second, signal.SIGKILL)
+        code, _, err = ended(process)
+        assert code != 0
+        assert "Traceback" not in err
+        until = time.monotonic() + 60
+        while Path(f"/proc/{second}").exists() and time.monotonic() < until:
+            time.sleep(0.1)
+        assert not Path(f"/proc/{second}").exists()
     code, _, err = ended(train(recipe_file, out, 2, *changes))
     assert code == 0, err
-    assert "going on from step" in err
+    assert "going on from step 20" in err
     for which in ("last", "best"):
         mine, theirs = (read_tensors(of / "checkpoints" / which / "model.safetensors")[0] for of in (out, whole))
         assert all(torch.equal(value, theirs[name]) for name, value in mine.items())

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
-from growth_plan import print_plan
+from growth_plan import plan
 from growth_workers import (
     EVALUATED,
     MAPPED,
@@ -103,17 +104,17 @@ QUICK = Sizes(
     query=2,
     channels=4,
     starts=1,
-    repeats=2,
+    repeats=1,
 )
 
 
 def main() -> int:
     options = arguments()
     if options.plan:
-        plan = print_plan()
-        print(plan)
+        text = plan()
+        print(text)
         if options.page:
-            fill(options.page, "plan", plan)
+            fill(options.page, "plan", text)
         return 0
     machine = environment()
     sizes = QUICK if options.quick else FULL
@@ -136,8 +137,27 @@ def main() -> int:
     if options.plot:
         save(curves(rows), options.plot)
     if options.page:
-        fill(options.page, "growth", tables(rows))
+        fill(options.page, "growth", "\n".join([said(options), "", picture(options), "", tables(rows)]))
     return 0
+
+
+def said(options: argparse.Namespace) -> str:
+    """What was run, on what, for the page."""
+    machine, words = environment(), " ".join(["python bench/growth.py", *sys.argv[1:]])
+    threads = "one thread" if options.threads == 1 else f"{options.threads} threads"
+    return (
+        f"`{words}`: {machine['cpu']}, {machine['cores']} cores, {threads} a process; torch {machine['torch']}, "
+        f"commit {machine['commit']}."
+    )
+
+
+def picture(options: argparse.Namespace) -> str:
+    """The plot, as the page shows it."""
+    if not options.plot:
+        return ""
+    return (
+        f"![Time and memory over images, classes, ways and shots]({os.path.relpath(options.plot, options.page.parent)})"
+    )
 
 
 def arguments() -> argparse.Namespace:

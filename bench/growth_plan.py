@@ -20,6 +20,7 @@ from handful.registry import build
 INSIDE, SLOW, FAST = 300e9, 25e9, 50e9  # NVLink inside a node; 200 and 400 Gbit/s between nodes
 OPERATIONS = 20e12
 LATENCY = 10e-6
+FEW = 4  # sums of any step: of the gradient, of loss and score, of running statistics, and whether to stop
 ENOUGH = 0.95  # efficiency
 
 RECIPES: dict[str, tuple[str, tuple[int, ...]]] = {  # recipe -> problem and shape of an input
@@ -54,15 +55,15 @@ LINKS = (Link("8", 8, INSIDE), Link("64, 400 Gb/s", 64, FAST), Link("64, 200 Gb/
 class Stage:
     """A step of a stage of a recipe on one GPU: what is learned, and from how many inputs.
 
-    messages: sums over all processes in a step: that of the gradient, and two for each batch norm that sees the tasks
-    of all; operations: at the least, a forward and a backward pass of the backbone.
+    normed: channels of each batch norm that sees the tasks of all processes together, as in metric methods and in
+    pre-training; operations: at the least, a forward and a backward pass of the backbone.
     """
 
     recipe: str
     name: str
     backbone: str
     parameters: int
-    messages: int
+    normed: tuple[int, ...]
     inputs: int
     operations: float
 
@@ -72,17 +73,24 @@ class Stage:
         return 4 * self.parameters
 
     @property
+    def sums(self) -> int:
+        """Sums over all processes: a few, and two for each batch norm, on the way to the loss and on the way back."""
+        return FEW + 2 * len(self.normed)
+
+    @property
     def step(self) -> float:
         """Seconds that a step takes at the least, if nothing but the operations counts: an estimate."""
         return self.operations / OPERATIONS
 
     def communication(self, link: Link) -> float:
-        """Seconds: the gradient twice around a ring but for a process's own part, and the way of each message.
+        """Seconds: what is summed goes twice around a ring, but for a process's own part, and each sum has its way.
 
-        Small messages go along trees, there and back, so that their way grows with the logarithm.
+        Beside the gradient these are a batch norm's two moments from every process.  The way of a sum is along a tree,
+        there and back, so that it grows with the logarithm.
         """
-        moved = 2 * (link.gpus - 1) / link.gpus * self.gradient
-        return moved / link.rate + self.messages * 2 * math.ceil(math.log2(link.gpus)) * LATENCY
+        moments = 2 * link.gpus * 2 * 4 * sum(self.normed)
+        moved = 2 * (link.gpus - 1) / link.gpus * (self.gradient + moments)
+        return moved / link.rate + self.sums * 2 * math.ceil(math.log2(link.gpus)) * LATENCY
 
     def efficiency(self, link: Link) -> float:
         """The share of the time that is not spent on communication, none of which is hidden behind the step."""
@@ -98,12 +106,12 @@ def stages(name: str) -> list[Stage]:
     problem, shape = RECIPES[name]
     recipe, method = made(name, problem, shape)
     forward = operations(method.backbone, shape)
-    normed = sum(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in method.modules())
+    norms = [module for module in method.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
     learned = sum(p.numel() for p in method.parameters() if p.requires_grad)
 
     def stage(label: str, inputs: int, together: bool) -> Stage:
-        messages = 1 + (2 * normed if together else 0)
-        return Stage(name, label, recipe.backbone.name, learned, messages, inputs, 3 * forward * inputs)
+        normed = tuple(norm.num_features for norm in norms) if together else ()
+        return Stage(name, label, recipe.backbone.name, learned, normed, inputs, 3 * forward * inputs)
 
     train, found = recipe.train, []
     if recipe.pretrain:
@@ -131,26 +139,27 @@ def operations(backbone: torch.nn.Module, shape: tuple[int, ...]) -> float:
     return counter.get_total_flops()
 
 
-def print_plan() -> str:
+def plan() -> str:
     """The tables in Markdown."""
-    links = " | ".join(f"{link.name}: ms | efficiency | step for {ENOUGH:.0%}, ms" for link in LINKS)
+    heads = ["recipe, stage", "backbone", "learned", "gradient, MB", "sums", "inputs", "step, ms"]
+    for link in LINKS:
+        heads += [f"{link.name}: ms", "efficiency", f"step for {ENOUGH:.0%}, ms"]
+    between = f"{FAST / 1e9:g} or {SLOW / 1e9:g} GB/s a node between nodes (400 or 200 Gb/s)"
     lines = [
-        f"Assumed, not measured: {INSIDE / 1e9:g} GB/s inside a node, {FAST / 1e9:g} or {SLOW / 1e9:g} GB/s a node between",
-        f"nodes, {LATENCY * 1e6:g} µs for a message from one GPU to the next, {OPERATIONS / 1e12:g} Tflop/s.",
+        f"Assumed, not measured: {INSIDE / 1e9:g} GB/s inside a node; {between}; "
+        f"{LATENCY * 1e6:g} µs from one GPU to the next; {OPERATIONS / 1e12:g} Tflop/s.",
         "",
-        f"| recipe, stage | backbone | learned | gradient, MB | sums | inputs | step, ms | {links} |",
-        "|---|---|" + "---|" * (5 + 3 * len(LINKS)),
+        f"| {' | '.join(heads)} |",
+        "|---|---|" + "---|" * (len(heads) - 2),
     ]
     for stage in (stage for name in RECIPES for stage in stages(name)):
-        cells = " | ".join(
-            f"{1e3 * stage.communication(link):.2f} | {stage.efficiency(link):.0%} | {1e3 * stage.enough(link):.1f}"
-            for link in LINKS
-        )
-        lines.append(
-            f"| `{stage.recipe}`, {stage.name} | {stage.backbone} | {stage.parameters:,} | {stage.gradient / 1e6:.2f} | "
-            f"{stage.messages} | {stage.inputs} | {1e3 * stage.step:.1f} | {cells} |"
-        )
-    lines += ["", "| store | bytes on each node |", "|---|---|"]
+        cells = [f"`{stage.recipe}`, {stage.name}", stage.backbone, f"{stage.parameters:,}"]
+        cells += [f"{stage.gradient / 1e6:.2f}", str(stage.sums), str(stage.inputs), f"{1e3 * stage.step:.1f}"]
+        for link in LINKS:
+            cells += [f"{1e3 * stage.communication(link):.2f}", f"{stage.efficiency(link):.0%}"]
+            cells.append(f"{1e3 * stage.enough(link):.0f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "| store | on each node |", "|---|---|"]
     for name, (images, shape) in STORES.items():
         lines.append(f"| {name} | {images * (math.prod(shape) + 8) / 1e9:,.2f} GB |")
     return "\n".join(lines)

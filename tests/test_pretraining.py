@@ -13,7 +13,7 @@ from torch import nn
 import handful as hf
 from handful.backbones import conv4
 from handful.data.store import ImageStore
-from handful.episodes import Images, ImageSampler
+from handful.episodes import Images, ImageSampler, Passes
 from handful.errors import HandfulError
 from handful.methods import MAML, Baseline, Pretraining, ProtoNet, SimpleShot
 from handful.methods.pretraining import Cosine
@@ -57,6 +57,17 @@ def test_every_image_once_in_each_pass(store: ImageStore) -> None:
     across = sampler.images(count - 2, count + 2)
     assert torch.equal(across.x, torch.cat([passes[0].x[-2:], passes[1].x[:2]]))
     assert not torch.equal(ImageSampler(store.train, seed=4).images(0, 20).y, passes[0].y[:20])
+
+
+def test_the_order_of_a_pass_is_drawn_once() -> None:
+    """And not by every batch, nor is that of another pass kept."""
+    passes = Passes(1000, seed=0, stream=2)
+    orders = [passes._order(turn) for turn in (0, 0, 1, 1, 0)]
+    assert orders[0] is orders[1]
+    assert orders[2] is orders[3]
+    assert orders[4] is not orders[0]
+    assert np.array_equal(orders[4], orders[0])
+    assert np.array_equal(passes.drawn(990, 1010), np.concatenate([orders[0][-10:], orders[2][:10]]))
 
 
 def test_augmented_images_are_the_same_for_any_batches(store: ImageStore) -> None:

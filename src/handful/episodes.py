@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -172,20 +173,39 @@ class ImageSampler:
 
     def images(self, start: int, stop: int, device: torch.device = CPU) -> Images:
         """Images number start to stop of the endless sequence of passes, gathered and varied on a device."""
-        places = np.arange(start, stop)
-        count = len(self.split.ids)
-        drawn = np.concatenate(
-            [self._order(turn)[places[places // count == turn] % count] for turn in np.unique(places // count)]
-        )
-        x = self.split.fetch(self.split.ids[drawn], device).float().div_(255)
+        ids, classes = self.split.at(self._passes.drawn(start, stop))
+        x = self.split.fetch(ids, device).float().div_(255)
         if self.augment != "none":
             varied = AUGMENTATIONS[self.augment]
             x = varied.function(x, uniform(self.seed, 0, 3, start, stop, varied.draws))
-        return Images(x, torch.from_numpy(self.split.labels[drawn]).to(device))
+        return Images(x, torch.from_numpy(classes).to(device))
+
+    @cached_property
+    def _passes(self) -> Passes:
+        return Passes(self.split.size, self.seed, stream=2)
+
+
+class Passes:
+    """Passes without end over things number 0 to `count`, each thing once in each pass, in an order of its own.
+
+    The order of a pass is kept until that of another is asked for: of a million things it takes longer to draw than
+    many a step.
+    """
+
+    def __init__(self, count: int, seed: int, stream: int) -> None:
+        self.count, self.seed, self.stream = count, seed, stream
+        self._kept: tuple[int, NDArray[np.int64]] | None = None
+
+    def drawn(self, start: int, stop: int) -> NDArray[np.int64]:
+        """The things at the places start to stop of the sequence."""
+        turns, places = np.divmod(np.arange(start, stop), self.count)
+        return np.concatenate([self._order(turn)[places[turns == turn]] for turn in np.unique(turns).tolist()])
 
     def _order(self, turn: int) -> NDArray[np.int64]:
-        philox = np.random.Philox(key=np.array([self.seed, turn], np.uint64), counter=np.array([0, 0, 0, 2], np.uint64))
-        return np.random.Generator(philox).permutation(len(self.split.ids))
+        if self._kept is None or self._kept[0] != turn:
+            key, counter = np.array([self.seed, turn], np.uint64), np.array([0, 0, 0, self.stream], np.uint64)
+            self._kept = turn, np.random.Generator(np.random.Philox(key=key, counter=counter)).permutation(self.count)
+        return self._kept[1]
 
 
 @dataclass(frozen=True)

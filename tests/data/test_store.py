@@ -1,8 +1,12 @@
 import hashlib
 import json
 import os
+import pickle
+import sys
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,10 @@ from numpy.typing import NDArray
 
 from handful.data import store as store_module
 from handful.data.store import ImageStore, has_room, open_store, write_store
+from handful.episodes import EpisodeSampler
 from handful.errors import HandfulError
+
+AROUND_A_FAULT = 2**17  # bytes that a system may map around one that is asked for
 
 
 def pixels(count: int, shape: tuple[int, int, int] = (1, 4, 4), seed: int = 0) -> NDArray[np.uint8]:
@@ -30,6 +37,28 @@ def write(folder: Path, images: Any = None, **changes: Any) -> ImageStore:
         "info": {"name": "toy"},
     }
     return write_store(folder, **{**contents, **changes})
+
+
+def write_many(folder: Path, count: int) -> None:
+    """Ten classes of images [1, 16, 16], all alike."""
+    image = np.zeros((1, 16, 16), np.uint8)
+    names, splits = list("abcdefghij"), {"train": range(6), "val": range(6, 8), "test": range(8, 10)}
+    labels = np.repeat(np.arange(10), count // 10).tolist()
+    write(folder, (image for _ in labels), labels=labels, image_shape=image.shape, class_names=names, splits=splits)
+
+
+def resident(mapped: NDArray[np.uint8]) -> int:
+    """Bytes of a mapped array that this process has in memory."""
+    assert isinstance(mapped, np.memmap)
+    found, address = {}, mapped.ctypes.data
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        words = line.split()
+        if "-" in words[0] and not words[0].endswith(":"):
+            start, end = (int(side, 16) for side in words[0].split("-"))
+        elif words[0] == "Rss:" and start <= address < end:
+            found[start] = 1024 * int(words[1])
+    (size,) = found.values()
+    return size
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
@@ -58,6 +87,63 @@ def test_rotated_classes_are_quarter_turns(tmp_path: Path, rotations: int) -> No
         ids = split.starts[index] + np.arange(split.counts[index])
         assert np.array_equal(split.fetch(ids).numpy(), np.rot90(pixels(6)[4:], index, (-2, -1)))
         assert split.class_name(index) == "c" + ("", "/rot090", "/rot180", "/rot270")[index]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux says how much of a file is in memory")
+def test_opening_reads_no_image_and_a_batch_reads_its_own(tmp_path: Path) -> None:
+    write_many(tmp_path / "toy", 100_000)
+    store = open_store(tmp_path / "toy")
+    assert resident(store.images) == 0
+    store.train.fetch(np.array([0, 30_000]))
+    assert 0 < resident(store.images) <= 2 * AROUND_A_FAULT < store.images.nbytes / 10
+
+
+def test_opening_a_store_and_beginning_to_train_take_no_memory_an_image(tmp_path: Path) -> None:
+    peaks = []
+    for count in (1_000, 100_000):
+        write_many(tmp_path / str(count), count)
+        tracemalloc.start()
+        store = open_store(tmp_path / str(count))
+        EpisodeSampler(store.train, way=5, shot=1, query=5).episodes(0, 4)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert abs(peaks[1] - peaks[0]) < 10_000  # an array of one byte an image would be 99,000
+
+
+def test_another_process_is_sent_the_name_of_what_is_mapped(tmp_path: Path) -> None:
+    sizes = []
+    for count in (1_000, 100_000):
+        write_many(tmp_path / str(count), count)
+        sent = pickle.dumps(open_store(tmp_path / str(count)))
+        sizes.append(len(sent))
+        store = pickle.loads(sent)
+        assert isinstance(store.images, np.memmap)
+        assert np.array_equal(store.images, open_store(tmp_path / str(count)).images)
+        assert store.train.counts.tolist() == [count // 10] * 6
+    assert abs(sizes[1] - sizes[0]) < 100
+    write_many(tmp_path / "100000", 1_000)
+    with pytest.raises(HandfulError, match=r"images\.npy was replaced while it was in use"):
+        pickle.loads(sent)
+
+
+def test_arrays_that_no_file_holds_are_sent_whole(tmp_path: Path) -> None:
+    store = write(tmp_path / "toy")
+    part = replace(store, images=store.images[1:], labels=store.labels[1:].copy())
+    again = pickle.loads(pickle.dumps(part))
+    assert np.array_equal(again.images, pixels(6)[1:])
+    assert again.labels.tolist() == [0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("rotations", [1, 4])
+def test_ids_and_classes_by_place(tmp_path: Path, rotations: int) -> None:
+    labels = [0, 0, 0, 2, 3, 3]  # and of class 1 no image
+    splits = {"train": [3, 1, 0], "val": [2], "test": [4]}
+    write(tmp_path / "toy", labels=labels, class_names=list("abcde"), splits=splits)
+    split = open_store(tmp_path / "toy", rotations).train
+    ids, classes = split.at(np.arange(split.size))
+    assert ids.tolist() == split.ids.tolist()
+    assert classes.tolist() == split.labels.tolist()
+    assert split.size == 5 * rotations
 
 
 def test_an_interrupted_write_leaves_the_old_store(tmp_path: Path) -> None:

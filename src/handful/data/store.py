@@ -1,8 +1,8 @@
 """ImageStore: a data set decoded once to a uint8 array on disk, memory-mapped ever after.
 
 On disk a store is a folder of three files: `images.npy` (uint8 [n, C, H, W]), `labels.npy` (int64 [n],
-sorted) and `store.json` (class names, splits, digest, where it came from).  Opening one reads the last two
-and maps the first: it takes the same time for a thousand images and for a million.
+sorted) and `store.json` (class names, splits, digest, where it came from).  Opening one reads the last and
+maps the others: it takes the same time and memory for a thousand images and for a million.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import errno
 import glob
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import tempfile
@@ -42,7 +43,7 @@ IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EACCES)
 class ImageStore(Splits["ClassSplit"]):
     """Images of one data set with their classes and the split of the *classes* into train, val and test.
 
-    images: uint8 [n, C, H, W], memory-mapped; labels: int64 [n] in ascending order; class_names: one a
+    images: uint8 [n, C, H, W], memory-mapped; labels: int64 [n] in ascending order, likewise; class_names: one a
     class; splits: split name -> class indices, pairwise disjoint; rotations: 1, or 4 to count every quarter
     turn of a class as a class of its own; digest: SHA-256 of the pixels and labels; info: where the data
     came from, and `note`, if there is something that every result must say.
@@ -58,6 +59,14 @@ class ImageStore(Splits["ClassSplit"]):
     _resident: dict[torch.device, torch.Tensor | None] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process is sent: of an array that is mapped its file alone, or it would get a copy of all."""
+        state = {**vars(self), "_resident": {}}
+        return {key: Mapped.of(value) if is_mapped(value) else value for key, value in state.items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({key: value.array() if isinstance(value, Mapped) else value for key, value in state.items()})
 
     @property
     def name(self) -> str:
@@ -167,6 +176,22 @@ class ClassSplit:
         return self.data.class_names[int(classes[base])] + ROTATION_SUFFIX[turn]
 
     @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        """How many images a class and all before it have."""
+        return np.cumsum(self.counts)
+
+    @property
+    def size(self) -> int:
+        """Number of images, rotated ones included."""
+        return int(self.counts.sum())
+
+    def at(self, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """ids[places] and labels[places], without a list of every image."""
+        classes = np.searchsorted(self._ends, places, side="right")
+        before = self._ends - self.counts
+        return places + (self.starts - before)[classes], classes
+
+    @cached_property
     def ids(self) -> NDArray[np.int64]:
         """Every image of the split, class by class."""
         return np.concatenate([np.arange(start, start + count) for start, count in zip(self.starts, self.counts)])
@@ -184,6 +209,30 @@ class ClassSplit:
             rows = torch.from_numpy(np.flatnonzero(turn == quarter)).to(device)
             picked[rows] = picked[rows].rot90(quarter, (-2, -1))
         return picked.reshape(*ids.shape, *self.data.image_shape)
+
+
+class Mapped(NamedTuple):
+    """An array that is mapped, by its file and what tells that from a later one of the same name."""
+
+    file: Path
+    stamp: tuple[int, int] | None
+
+    @classmethod
+    def of(cls, array: np.memmap[Any, Any]) -> Mapped:
+        """Of an array; see `is_mapped`."""
+        file = Path(str(array.filename))
+        return cls(file, stamp(file))
+
+    def array(self) -> NDArray[Any]:
+        """The array, mapped anew.  Raises HandfulError where the file is another."""
+        if self.stamp != stamp(self.file) or self.stamp is None:
+            raise HandfulError(f"{self.file} was replaced while it was in use; start again.")
+        return np.load(self.file, mmap_mode="r", allow_pickle=False)
+
+
+def is_mapped(value: Any) -> bool:
+    """Whether it is the whole array of a file, memory-mapped."""
+    return isinstance(value, np.memmap) and isinstance(value.base, mmap.mmap)
 
 
 def has_room(device: torch.device, size: int) -> bool:
@@ -341,7 +390,7 @@ def read_files(folder: Path) -> tuple[Any, NDArray[np.uint8], NDArray[np.int64]]
     def read() -> tuple[Any, NDArray[np.uint8], NDArray[np.int64]]:
         record = json.loads((folder / "store.json").read_text(encoding="utf-8"))
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-        return record, images, np.load(folder / "labels.npy", allow_pickle=False)
+        return record, images, np.load(folder / "labels.npy", mmap_mode="r", allow_pickle=False)
 
     for attempt in range(ATTEMPTS):
         before = stamp(folder)
@@ -355,10 +404,10 @@ def read_files(folder: Path) -> tuple[Any, NDArray[np.uint8], NDArray[np.int64]]
     return read()
 
 
-def stamp(folder: Path) -> tuple[int, int] | None:
-    """What tells a folder from another of the same name."""
+def stamp(path: Path) -> tuple[int, int] | None:
+    """What tells a folder or a file from another of the same name."""
     try:
-        found = folder.stat()
+        found = path.stat()
     except FileNotFoundError:
         return None
     return found.st_ino, found.st_mtime_ns

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from handful.data.store import CPU
 from handful.data.video.store import ClipSplit, VideoClips
-from handful.episodes import Episode, Images, check_counts, draw_without_replacement, uniform
+from handful.episodes import Episode, Images, Passes, check_counts, draw_without_replacement, uniform
 from handful.errors import HandfulError
 
 Support = Literal["normal", "clip_start"]
@@ -147,17 +147,14 @@ class WindowSampler:
 
     def images(self, start: int, stop: int, device: torch.device = CPU) -> Images:
         """Windows number start to stop of the endless sequence of passes: x [n, T*C, H, W], y [n, C, H, W]."""
-        places, windows = np.arange(start, stop), self.split.windows
-        orders = {turn: self._order(turn) for turn in np.unique(places // len(windows)).tolist()}
-        chosen = np.array([orders[place // len(windows)][place % len(windows)] for place in places.tolist()])
-        frames = floats(self.split, windows[chosen], device)
+        frames = floats(self.split, self.split.windows[self._passes.drawn(start, stop)], device)
         if self.varied:
             frames = mirrored(frames, uniform(self.seed, 0, 5, start, stop, 1))
         return Images(*windows_of(frames))
 
-    def _order(self, turn: int) -> NDArray[np.int64]:
-        philox = np.random.Philox(key=np.array([self.seed, turn], np.uint64), counter=np.array([0, 0, 0, 4], np.uint64))
-        return np.random.Generator(philox).permutation(len(self.split.windows))
+    @cached_property
+    def _passes(self) -> Passes:
+        return Passes(len(self.split.windows), self.seed, stream=4)
 
 
 def floats(split: ClipSplit, firsts: Numbers, device: torch.device) -> Tensor:

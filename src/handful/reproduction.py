@@ -13,7 +13,7 @@ training on the CPU gives the same figures to the last digit.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,6 +134,8 @@ class Reproduction:
     """Whether the record holds its settings, which then are this recipe's."""
     steps: int
     recorded_steps: int
+    changed: dict[str, tuple[Any, Any]]
+    """Versions, commit and machine that are not as recorded: recorded, now."""
     comparisons: list[Comparison]
     left_out: list[str]
     """Recorded figures that were not judged, and why."""
@@ -164,6 +166,7 @@ class Reproduction:
             "settings_recorded": self.settings_recorded,
             "steps": self.steps,
             "recorded_steps": self.recorded_steps,
+            "changed": {key: {"recorded": then, "now": now} for key, (then, now) in self.changed.items()},
             "comparisons": [comparison.as_dict() for comparison in self.comparisons],
             "left_out": self.left_out,
             "reproduced": self.reproduced,
@@ -173,11 +176,12 @@ class Reproduction:
         lines = [f"{self.recipe}, recipe {self.recipe_hash}{self._recorded()}"]
         steps = f"{wording.count(self.steps, 'step')} (recorded: {self.recorded_steps:,})"
         lines += [f"{steps}{': not at its end, the same command goes on' if self.steps < self.recorded_steps else ''}"]
+        if self.changed:
+            lines += ["not as recorded: " + ", ".join(f"{k} {now} ({then})" for k, (then, now) in self.changed.items())]
         lines += map(str, self.comparisons)
         lines += [f"not judged: {said}" for said in self.left_out]
-        outside = sum(not figure.inside for figure in self.figures)
-        total = wording.count(len(self.figures), "recorded figure")
-        lines += [f"{outside} of {total}: outside the new interval." if outside else f"{total}: all inside."]
+        inside = sum(figure.inside for figure in self.figures)
+        lines += [f"{inside} of {wording.count(len(self.figures), 'recorded figure')} in the new interval"]
         return "\n".join(lines)
 
     def _recorded(self) -> str:
@@ -233,6 +237,7 @@ def reproduce(
         settings_recorded=record.settings is not None,
         steps=trained(out)[0],
         recorded_steps=record.steps,
+        changed=changed(record.environment, run.provenance()),
         comparisons=comparisons,
         left_out=left_out,
     )
@@ -297,6 +302,11 @@ def scored(run: Run, recorded: Recorded, results: Sequence[Result]) -> Result:
     result.save(run.folder)
     results[0].save(run.folder)  # again: the newest is the headline of a report, and that is the main one
     return result
+
+
+def changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What is not as recorded of what both tell."""
+    return {key: (then[key], value) for key, value in now.items() if key in then and then[key] != value}
 
 
 def compared(recorded: Recorded, result: Result) -> Comparison:

@@ -13,7 +13,6 @@ from handful.problems import Classification, RailLines, Regression, VideoAnomaly
 from handful.recipe import (
     LARGEST_SEED,
     NO_MATTER,
-    SHIPPED,
     PartRecipe,
     load_recipe,
     parse,

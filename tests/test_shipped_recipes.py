@@ -30,12 +30,12 @@ from handful.run import open_data
 from handful.training import train_recipe
 
 REAL = ("mini_imagenet", "omniglot", "ped2", "rails", "scenes")
-STEPS, TASKS, CLASSES = 1, 2, 5
+STEPS, TASKS, CLASSES = 1, 2, 3
 MOST = {"way": 2, "shot": 2, "query": 1, "inner_steps": 2, "tasks": TASKS}
 DATA = {
     "mini_imagenet": {"classes": CLASSES, "image_size": 32},
-    "rails": {"scenes": 5},
-    "rail_scenes": {"scenes": 5},
+    "rails": {"scenes": 3},
+    "rail_scenes": {"scenes": 3},
     "ped2": {"image_size": 32},
     "scenes": {"image_size": 32},
     "sprites": {"image_size": 32, "clips": 1},
@@ -86,7 +86,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def few(stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rendered frames and clips that validate and test, and no measuring of a step's memory: it takes six steps."""
     monkeypatch.setenv("HANDFUL_CACHE", str(stores))
-    monkeypatch.setattr(rails, "SCENES", {"train": 5, "val": 5, "test": 5})
+    monkeypatch.setattr(rails, "SCENES", {"train": 3, "val": 3, "test": 3})
     for name in ("VAL", "TEST", "A_SCENE"):
         monkeypatch.setattr(video, name, 1)
     monkeypatch.setattr(memory, "step_peak", lambda *_: (0.0, 0.0))

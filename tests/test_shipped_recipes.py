@@ -20,7 +20,7 @@ import yaml
 
 from handful import memory, training
 from handful.checkpoint import read_metrics
-from handful.data import Data, ImageStore
+from handful.data import Data, ImageStore, cache_dir
 from handful.data.rails import library as rails
 from handful.data.video import library as video
 from handful.recipe import DataRecipe, LoopRecipe, ProtocolRecipe, Recipe, load_recipe, parse, shipped_recipes
@@ -29,6 +29,7 @@ from handful.reproduction import compared, judgeable, scored
 from handful.run import open_data
 from handful.training import train_recipe
 
+fcntl: Any = pytest.importorskip("fcntl", reason="no file locks on this system")
 REAL = ("mini_imagenet", "omniglot", "ped2", "rails", "scenes")
 STEPS, TASKS, CLASSES = 1, 2, 3
 MOST = {"way": 2, "shot": 2, "query": 1, "inner_steps": 2, "tasks": TASKS}
@@ -115,8 +116,11 @@ def few_clips(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def first_classes(recipe: DataRecipe) -> Data:
-    """The data of a recipe, of pictures the first classes of each split."""
-    data = open_data(recipe)
+    """The data of a recipe, of pictures the first classes of each split; one process at a time makes a store."""
+    cache_dir().mkdir(exist_ok=True)
+    with (cache_dir() / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        data = open_data(recipe)
     if isinstance(data, ImageStore):
         return replace(data, splits={name: classes[:CLASSES] for name, classes in data.splits.items()})
     return data

@@ -124,6 +124,15 @@ def test_both_stages_and_where_they_leave_things(two_stages: Path, tmp_path: Pat
     assert fresh.recipe.pretrain is not None
 
 
+def test_a_classifier_that_shares_a_weight_with_the_method_resumes_too(two_stages: Path, tmp_path: Path) -> None:
+    """FRN's scale is a parameter of both, which a weight file cannot say: it is written twice."""
+    changes = ("method={name: frn, divide: false}", "backbone.pooling=flatten", "pretrain.head=frn")
+    whole = trained(two_stages, tmp_path / "whole", *changes)
+    trained(two_stages, tmp_path / "broken", *changes, max_minutes=0)
+    assert len(without_time(tmp_path / "broken" / "pretrain")) == 1
+    assert same(weights(trained(two_stages, tmp_path / "broken", *changes)), weights(whole))
+
+
 def test_episodes_that_hurt_leave_what_pretraining_did(two_stages: Path, tmp_path: Path) -> None:
     """The start of the second stage is validated as its step 0, once, and kept if no later step does better."""
     harmful = ("train.lr=5", "train.min_lr=5", "train.optimizer=sgd", "train.clip=1", "pretrain.steps=60")

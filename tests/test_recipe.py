@@ -1,21 +1,27 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
+from pydantic import BaseModel
 
 from handful.backbones import BACKBONES
-from handful.episodes import Episode
 from handful.errors import HandfulError
 from handful.methods import METHODS
 from handful.problems import Classification, RailLines, Regression, VideoAnomaly
-from handful.recipe import LARGEST_SEED, SHIPPED, load_recipe, parse, read_data_recipe, read_section, shipped_recipes
+from handful.recipe import (
+    LARGEST_SEED,
+    NO_MATTER,
+    PartRecipe,
+    load_recipe,
+    parse,
+    read_data_recipe,
+    read_section,
+    shipped_recipes,
+)
 from handful.registry import build
-from handful.training import outer_optimizer
-from tests.rails import HEIGHT, WIDTH, rows, track
+from tests.rails import HEIGHT, WIDTH
 
 BASE = """
 name: a
@@ -96,6 +102,48 @@ def test_the_largest_seed_seeds_every_step() -> None:
         parse(BASE, "a.yaml", [f"seed={LARGEST_SEED + 1}"])
 
 
+OTHERS = """
+name=b seed=1
+data.name=omniglot data.root=photos data.image_size=20 data.channels=3 data.rotations=true data.split_seed=1
+data.fractions=[0.5,0.25,0.25] data.skip_bad=true data.classes=5 data.split=a data.cropped=true data.fold=1
+data.scenes=5 data.targets=ego data.window=5 data.clips=5
+backbone.name=resnet12 backbone.channels=32 decoder={name:linear}
+method.name=anil method.inner_lr=0.3 method.inner_steps=3 method.backprop=recompute method.fast_ops=false
+pretrain.head=cosine pretrain.batch=64 train.way=6 train.shot=2 train.query=14 train.tasks_per_step=4 train.memory_gib=1
+evaluate.way=6 evaluate.shot=2 evaluate.query=14 evaluate.tasks=60 evaluate.inner_steps=3 evaluate.norm_stats=support
+evaluate.support=clip_start evaluate.also=[{query:1}]
+"""
+LOOP = """
+steps=7 augment=photos optimizer=sgd lr=0.5 head_lr=0.5 momentum=0.5 weight_decay=0.5 schedule=linear min_lr=0.0005
+milestones=[3] decay=0.5 clip=0.5 validate_every=7 validation_tasks=7 workers=1
+"""
+
+
+def test_every_key_that_changes_a_number_changes_the_hash_and_no_other_does() -> None:
+    base = BASE.replace("backbone:", "pretrain: {steps: 5}\nbackbone:")
+    recipe = parse(base, "a.yaml").resolved()
+    changes = OTHERS.split() + [f"{stage}.{change}" for stage in ("pretrain", "train") for change in LOOP.split()]
+    for change in changes:
+        key = change.partition("=")[0]
+        other = parse(base, "a.yaml", [change.replace(":", ": ")])
+        if key != "decoder":  # there is none for pictures
+            other = other.resolved()
+        assert (other.hash() == recipe.hash()) == (key in NO_MATTER), change
+    keys = {change.partition("=")[0] for change in changes}
+    for name, section in recipe:
+        if isinstance(section, PartRecipe) or not isinstance(section, BaseModel):
+            continue
+        assert {f"{name}.{key}" for key in type(section).model_fields} <= keys
+    assert set(NO_MATTER) <= keys
+
+
+def test_one_number_has_one_hash_however_it_is_written() -> None:
+    recipe = parse(BASE, "a.yaml", ["train.lr=1"])
+    assert recipe.hash() == parse(BASE, "a.yaml", ["train.lr=1.0"]).hash()
+    assert len(recipe.hash()) == 16
+    assert parse(BASE, "a.yaml", ["train.lr=0.1"]).hash() != recipe.hash()
+
+
 def test_missing_key() -> None:
     with pytest.raises(HandfulError, match=r"a.yaml: the key 'data' is missing"):
         parse(BASE.replace("data: {name: glyphs}", ""), "a.yaml")
@@ -120,16 +168,19 @@ def test_shipped_recipes_are_found_by_name_and_by_path() -> None:
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
-def test_a_shipped_recipe_can_be_built_and_takes_a_step(name: str) -> None:
-    """All its keys are read, its method and backbone fit together, and its protocols ask for no more steps than are."""
+def test_a_shipped_recipe_can_be_built(name: str) -> None:
+    """All its keys are read, its method and backbone fit together, and its protocols ask for no more steps than are.
+
+    That each trains on its data, test_shipped_recipes.py shows.
+    """
     recipe = load_recipe(name)
-    assert parse(recipe.to_yaml(), "again").resolved() == recipe
+    again = parse(recipe.to_yaml(), "again").resolved()
+    assert (again, again.hash()) == (recipe, recipe.hash())
     points = recipe.backbone.name == "mlp"
     video = recipe.decoder is not None and recipe.decoder.name == "next_frame"
-    colours = recipe.data.channels or 1
     shape = (1,) if points else (3, HEIGHT, WIDTH) if recipe.decoder else (1, 28, 28)
     if video:
-        shape = (4 * colours, 32, 32)
+        shape = (4 * (recipe.data.channels or 1), 32, 32)
     backbone = build("backbone", BACKBONES, recipe.backbone.spec(), input_shape=shape)
     method = build("method", METHODS, recipe.method.spec(), backbone=backbone)
     method.problem = Regression() if points else Classification()
@@ -137,25 +188,8 @@ def test_a_shipped_recipe_can_be_built_and_takes_a_step(name: str) -> None:
         method.problem = (VideoAnomaly if video else RailLines)(recipe.decoder.spec())
     method.attach_head(method.problem.outputs(recipe.train.way))
     assert getattr(method, "spec") == recipe.method.spec()  # noqa: B009 - set by the registry
-    y = torch.rand(2, recipe.train.way, 1) if points else torch.arange(recipe.train.way).repeat(2, 1)
-    if recipe.decoder:
-        y = torch.rand(2, 1, colours, 32, 32) if video else rows([track()]).repeat(2, 1, 1, 1, 1)
-    x = torch.rand(2, recipe.train.way, *shape)
-    episode = Episode(x, y, x, y)
-    if method.norm_stats == "running" and video:  # which pre-training leaves
-        method.network.train()(x[0])
-    optimizer = outer_optimizer(method, method.backbone, recipe.train)
-    if recipe.train.steps:
-        method.train()(episode).loss.backward()
-        optimizer.step()
     for protocol in recipe.protocols():
-        assert (
-            method.predict(episode, min(protocol.inner_steps or method.inner_steps, 5), protocol.norm_stats)
-            .isfinite()
-            .all()
-        )
         assert protocol.inner_steps is None or method.norms is None or protocol.inner_steps <= method.inner_steps
-    assert recipe.train.min_lr <= recipe.train.lr
 
 
 def test_every_method_of_the_family_has_a_shipped_recipe() -> None:
@@ -201,18 +235,6 @@ def test_file_names_win_over_shipped_names(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text(BASE.replace("name: a", "name: mine"), encoding="utf-8")
     assert load_recipe("mine.yaml").name == "mine"
-
-
-@pytest.mark.parametrize("record", sorted(SHIPPED.glob("*.result.json")), ids=lambda path: path.name.split(".")[0])
-def test_a_record_is_of_its_recipe_as_it_is_now(record: Path) -> None:
-    held = json.loads(record.read_text(encoding="utf-8"))
-    recipe = load_recipe(record.name.removesuffix(".result.json"))
-    if "settings" in held:  # the oldest hold the command instead
-        then = parse(yaml.safe_dump(held["settings"]), record.name).resolved()
-        for section in ("data", "backbone", "method", "pretrain", "train", "seed"):
-            assert getattr(then, section) == getattr(recipe, section), section
-    else:
-        assert held["command"].split()[:3] == ["handful", "train", recipe.name]
 
 
 def test_a_recipe_that_is_like_none_is_sent_to_the_list() -> None:

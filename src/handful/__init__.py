@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from handful.evaluation import evaluate
     from handful.model import LineModel, Model, VideoModel, fit, load_model
     from handful.model.classifier import FewShotClassifier
+    from handful.reproduction import reproduce
     from handful.run import Run
     from handful.training import train
 
@@ -35,6 +36,7 @@ _PLACES = {
     "evaluate": "handful.evaluation",
     "fit": "handful.model",
     "load_model": "handful.model",
+    "reproduce": "handful.reproduction",
     "train": "handful.training",
 }
 _ROOMS = ("backbones", "data", "methods", "problems")
@@ -52,6 +54,7 @@ __all__ = [
     "load_model",
     "methods",
     "problems",
+    "reproduce",
     "train",
 ]
 

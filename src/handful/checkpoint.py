@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from handful.errors import HandfulError, first_line
 from handful.files import read_tensors, to_json, write_tensors, write_text
 from handful.processes import rank
-from handful.recipe import Recipe
+from handful.recipe import NO_MATTER, Recipe
 from handful.run import METRICS, WRITTEN, Run, is_run, trained_in
 from handful.runtime import Precision
 
@@ -29,11 +29,6 @@ if sys.platform != "win32":
     import fcntl
 
 LOCK = ".lock"
-NO_MATTER = (  # keys that change no task of training, and no gradient but by rounding
-    *("data.root", "pretrain.workers", "train.workers", "train.memory_gib"),
-    *("method.backprop", "method.fast_ops"),
-    "evaluate.also",
-)
 
 
 @dataclass

@@ -59,7 +59,14 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file atomically."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain: dict[str, torch.Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        if (place := tensor.untyped_storage().data_ptr()) in places:  # a parameter of two modules: the format has none
+            tensor = tensor.clone()
+        places.add(place)
+        plain[name] = tensor
     write_atomically(path, lambda temporary: save_file(plain, temporary, metadata))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -21,6 +23,11 @@ from handful.registry import check_options
 
 SHIPPED = Path(__file__).parent / "recipes"
 LARGEST_SEED = 2**43 - 1  # seed * 1,000,003 + step, which seeds a training step, has 63 bits
+NO_MATTER = (  # keys that change no task of training, and no gradient but by rounding; each result says its protocol
+    *("name", "data.root", "pretrain.workers", "train.workers", "train.memory_gib"),
+    *("method.backprop", "method.fast_ops"),
+    "evaluate.also",
+)
 
 
 class _Section(BaseModel):
@@ -204,6 +211,11 @@ class Recipe(_Section):
         """The recipe with every default written out."""
         return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
 
+    def hash(self) -> str:
+        """What names a resolved recipe: 16 hex digits that change with every key but those of `NO_MATTER`."""
+        text = json.dumps(_mattering(self.model_dump(mode="json")), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
 
 def parse(text: str, source: str, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe from YAML text; `changes` are `a.b=value` settings on top of it."""
@@ -253,13 +265,19 @@ def read_data_recipe(text: str) -> DataRecipe:
         raise HandfulError(_sentence(error, DataRecipe)) from error
 
 
-def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
-    """A recipe by file name, or by the name of a shipped one (`handful list recipes`)."""
+def find_recipe(name: str) -> Path:
+    """The file of a recipe by file name, or by the name of a shipped one (`handful list recipes`)."""
     path = Path(name)
     if not path.is_file() and (path.parent == Path() or name == f"recipes/{path.name}"):
         path = SHIPPED / f"{path.name.removesuffix('.yaml')}.yaml"
     if not path.is_file():
         raise unknown("recipe file, or shipped recipe,", name, shipped_recipes(), "`handful list recipes`")
+    return path
+
+
+def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
+    """The recipe that `find_recipe` finds; `changes` are `a.b=value` settings on top of it."""
+    path = find_recipe(name)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -270,6 +288,16 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
 def shipped_recipes() -> list[str]:
     """Names of the recipes in the package."""
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def _mattering(value: Any, key: str = "") -> Any:
+    """A recipe without the keys of `NO_MATTER`; 1 and 1.0 are one number."""
+    if isinstance(value, dict):
+        inner = {name: f"{key}.{name}" if key else name for name in value}
+        return {name: _mattering(value[name], inner[name]) for name in value if inner[name] not in NO_MATTER}
+    if isinstance(value, list):
+        return [_mattering(item, key) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _set(content: dict[str, Any], change: str) -> None:

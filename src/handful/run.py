@@ -117,8 +117,13 @@ class Run:
     def provenance(self) -> dict[str, Any]:
         """What a result needs to say of where it comes from."""
         machine = environment()
-        keys = ("commit", "handful", "torch", "cpu", "cores", "threads")
-        trained = {"recipe": self.recipe.name, "precision": trained_in(self.folder)}
+        versions = ("handful", "python", "torch", "numpy", "lightning-fabric")
+        keys = ("commit", *versions, "platform", "cpu", "cores", "threads")
+        trained = {
+            "recipe": self.recipe.name,
+            "recipe_hash": self.recipe.hash(),
+            "precision": trained_in(self.folder),
+        }
         return {**trained, **{key: machine[key] for key in keys}}
 
 

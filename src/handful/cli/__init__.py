@@ -19,13 +19,13 @@ from handful.cli.models import LOOPBACK, export, fit, predict, serve
 from handful.cli.parts import list_parts
 from handful.cli.results import compare, evaluate, report
 from handful.cli.shared import flag, say, stoppable
-from handful.cli.training import demo, train
+from handful.cli.training import demo, reproduce, train
 from handful.errors import HandfulError
 
 __all__ = ["LOOPBACK", "app", "main"]
 
 GOES_ON = "interrupted; the same command goes on from where it was saved last."
-RESUMED: tuple[Callable[..., None], ...] = (demo, train)
+RESUMED: tuple[Callable[..., None], ...] = (demo, train, reproduce)
 VERBS: tuple[Callable[..., None], ...] = (evaluate, compare, fit, predict, export, serve, report)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

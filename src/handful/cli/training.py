@@ -1,4 +1,4 @@
-"""demo, train."""
+"""demo, train, reproduce."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from handful.cli.shared import Devices, Json, Nodes, flag
+from handful.cli.shared import Devices, Json, Nodes, flag, show
 
 
 def demo(
@@ -71,3 +71,32 @@ def train(
     )
     if as_json:
         print(f"[{', '.join(result.to_json() for result in results)}]")
+
+
+def reproduce(
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe file with its record beside it, or the name of a shipped one.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The run folder, out/reproduce/NAME if not said; training resumes where it stopped."),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a recipe key that changes no number, such as data.root: a.b=value."),
+    ] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0, help="Stop after this much training of all sessions together, and compare.")
+    ] = None,
+    fresh: Annotated[bool, flag("--fresh", "Start anew: delete the run that is in --out.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe as its record says, and say whether each recorded figure lies in the new 95 % interval.
+
+    Exit code: 0 if all of them do, 1 if one does not, 2 for bad input.
+    """
+    from handful.reproduction import reproduce as again
+
+    found = again(recipe, out=out, changes=changes or [], max_minutes=max_minutes, fresh=fresh, quiet=as_json)
+    show(found.as_dict(), as_json, str(found))
+    raise typer.Exit(0 if found.reproduced else 1)

@@ -136,11 +136,11 @@ def main(
     with claim(out, recipe, precision, fresh):
         if is_run(out):
             check_split(out, data)
-        write_text(out / "recipe.yaml", recipe.to_yaml())
         write_text(
             out / "environment.json", to_json({**environment(), "precision": precision, "freed_memory_kept": kept})
         )
         write_text(out / "split.json", to_json(described(data)))
+        write_text(out / "recipe.yaml", recipe.to_yaml())  # last: handful.checkpoint.left_behind
         run = Run(out, recipe, method, data)
         fabric = Fabric(accelerator=device().type, devices=1, precision=precision)
         before = first_stage(fabric, run, protocols[0], max_minutes, quiet) if recipe.pretrain else Progressed()
@@ -301,12 +301,10 @@ def fit(
                 progress.update(progressed.step, row)
             if told.stop:
                 progress.say(f"told to stop: saved at step {progressed.step} of {settings.steps}")
-                log.close()
                 raise KeyboardInterrupt
             if stop and progressed.step < settings.steps:
                 progress.say(f"stopped by max-minutes at step {progressed.step} of {settings.steps}")
                 break
-    log.close()
     return progressed
 
 

@@ -57,7 +57,7 @@ WORKERS = ("--set", "pretrain.workers=1", "--set", "train.workers=1")
 STOPPED = 130  # exit code of a training that was told to stop, and saved
 PROMPT = 10.0  # seconds in which a process that is told to stop should end
 PAGE = 4096  # bytes, by which a tmpfs fills
-LARGEST = 2**28  # bytes of a disk that no longer counts as small
+ROOM, LARGEST = 2**23, 2**28  # bytes of a disk: enough for a run, and too many to count as small
 MOMENTS = ("half", "written", "renamed")
 PHASES = {  # a function that is running -> what training is at; the first that is found says it
     "write_atomically": "a write",
@@ -67,6 +67,7 @@ PHASES = {  # a function that is running -> what training is at; the first that 
     "fit": "the episodes",
 }
 START = "the start"
+RUN = "RUN"  # the folder of a run in what processes said
 TIMES = {"seconds", "run"}  # of an evaluation: when, and on which commit and machine
 
 
@@ -180,7 +181,7 @@ class Training:
         if left:
             raise Finding(f"it ended, but left a process of its own running for {PROMPT:.0f} s")
         said = (self.notes / "stderr.txt").read_text(encoding="utf-8", errors="replace")
-        return Ended(self.process.returncode, seconds, said.replace(str(self.run), "RUN"))
+        return Ended(self.process.returncode, seconds, said.replace(str(self.run), RUN))
 
     def kill(self) -> None:
         """SIGKILL to the process alone: what it has started is left to itself."""
@@ -223,11 +224,13 @@ class Bench:
         self.recipe = work / "recipe.yaml"
         write_text(self.recipe, recipe.to_yaml())
         self.whole = work / "undisturbed"
+        began = time.time()
         training = Training(self, self.whole)
         ended = training.end()
         if ended.code:
             raise SystemExit(f"the undisturbed run failed: {ended}")
         self.seconds = training.age
+        self.first = (self.whole / "environment.json").stat().st_mtime - began  # seconds until the first file
         self.writes = (training.notes / "writes.txt").read_text(encoding="utf-8").split()
 
     def notes(self) -> Path:
@@ -237,14 +240,14 @@ class Bench:
         folder.mkdir(parents=True)
         return folder
 
-    def new_run(self) -> Path:
+    def new_run(self, place: Path | None = None) -> Path:
         """The folder of a run that is to be struck."""
         self.made += 1
-        return self.work / f"run{self.made}"
+        return (place or self.work) / f"run{self.made}"
 
     def moment(self) -> float:
-        """Seconds after the start of a process: any within an undisturbed run are as likely."""
-        return self.random.uniform(0, self.seconds)
+        """Seconds after the start of a process: any from an undisturbed run's first file to its end."""
+        return self.random.uniform(self.first, self.seconds)
 
 
 # Comparing
@@ -338,13 +341,16 @@ def unsaved(run: Path) -> int:
 # Striking
 
 
-def strike_runs(bench: Bench, row: Row, wanted: Callable[[], bool], strike: Callable[[Path], bool]) -> None:
+def strike_runs(
+    bench: Bench, row: Row, wanted: Callable[[], bool], strike: Callable[[Path], bool], place: Path | None = None
+) -> None:
     """Strike runs again and again while faults are wanted, each run until its end, and compare it then.
 
-    strike: start the command and strike it: whether it was struck, and not at its end before that.
+    strike: start the command and strike it: whether it was struck, and not at its end before that; place: where runs
+    lie, if elsewhere.
     """
     while wanted():
-        run, going = bench.new_run(), True
+        run, going = bench.new_run(place), True
         row.runs += 1
         struck = row.struck
         try:
@@ -387,7 +393,7 @@ def one_sentence(row: Row, ended: Ended, *reasons: str) -> None:
     elif not any(reason in lines[0] for reason in reasons):
         raise Finding(f"the same command did not go on: {ended}")
     elif found := re.search(r"([\w.-]+) cannot be written", lines[0]):
-        row.notes[f"at {found[1]}"] += 1
+        row.notes[f"at {'the folder itself' if found[1] == RUN else found[1]}"] += 1
 
 
 # The kinds of faults
@@ -535,6 +541,31 @@ def disk_full(bench: Bench, row: Row, options: argparse.Namespace) -> None:
                 row.findings.append(str(finding))
 
 
+def disk_fills(bench: Bench, row: Row, options: argparse.Namespace) -> None:
+    """The disk is large enough until something else fills it, at a random moment; later that is gone."""
+    place = bench.new_run()
+    with disk(place) as resize:
+        resize(ROOM)
+
+        def strike(run: Path) -> bool:
+            training = Training(bench, run)
+            if training.lives_for(bench.moment()):
+                phase = training.phase()
+                fill(place / "ballast")
+                ended = training.end()
+                (place / "ballast").unlink()
+                if ended.code:
+                    row.struck += 1
+                    row.notes[f"in {phase}"] += 1
+                    one_sentence(row, ended, "No space left")
+                    row.findings += damaged(run)
+                    return True
+            ends_well(training.end())
+            return False
+
+        strike_runs(bench, row, lambda: row.struck < options.stops // 2, strike, place)
+
+
 def read_only(bench: Bench, row: Row, options: argparse.Namespace) -> None:
     """The folder is read-only when the command is given: before the first start, and after each kill."""
     place = bench.new_run()
@@ -641,6 +672,13 @@ def disk(place: Path) -> Iterator[Callable[..., None]]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+def fill(path: Path) -> None:
+    """Write a file until the disk is full."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(PAGE)):
+            pass
+
+
 def freeze(folder: Path, frozen: bool) -> None:
     """Let nobody change what is in a folder, the superuser included, or let them again."""
     if os.geteuid():
@@ -662,7 +700,8 @@ KINDS: dict[str, tuple[str, Callable[[Bench, Row, argparse.Namespace], None]]] =
     "stop": ("SIGTERM", told_to_stop),
     "stop-workers": ("SIGTERM, a process loads", told_with_workers),
     "stop-validation": ("SIGTERM in a long validation", told_in_validation),
-    "disk-full": ("disk full", disk_full),
+    "disk-full": ("disk too small", disk_full),
+    "disk-fills": ("disk fills up", disk_fills),
     "read-only": ("folder read-only", read_only),
     "turned-read-only": ("folder turned read-only", turned_read_only),
     "rank": ("one of two ranks killed", rank_killed),

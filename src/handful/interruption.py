@@ -13,6 +13,18 @@ class Told:
 
     def __init__(self) -> None:
         self.stop = False
+        self.raises = False
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within it being told to stop raises KeyboardInterrupt, for work that leaves nothing half done."""
+        self.raises = True
+        try:
+            if self.stop:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self.raises = False
 
 
 @contextmanager
@@ -32,6 +44,8 @@ def noted() -> Iterator[Told]:
         told.stop = True
         for each in signals:
             signal.signal(each, before[each])
+        if told.raises:
+            raise KeyboardInterrupt
 
     for number in signals:
         if before[number] is not signal.SIG_IGN:  # whoever started this process wanted it so

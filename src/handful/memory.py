@@ -19,6 +19,7 @@ from handful.episodes import Episode
 from handful.errors import HandfulError
 from handful.inner_loop import random_state, set_random_state
 from handful.methods import Method
+from handful.processes import beside
 
 GIB = 2**30
 SHARE = 0.7  # of the free memory that a step may take if nothing is said
@@ -60,7 +61,8 @@ def plan(method: Method, draw: Callable[[int], Episode], tasks: int, memory_gib:
     """
     method.chunk = None
     together = method.side_by_side(draw(tasks))  # on a GPU the first draw takes the data there
-    budget = int(memory_gib * GIB) if memory_gib else int(SHARE * free_memory(method.device))
+    sharing = beside() if method.device.type == "cpu" else 1  # processes that have this memory together
+    budget = int(memory_gib * GIB) if memory_gib else int(SHARE * free_memory(method.device) / sharing)
     needed = []
     for backprop in method.backprops:
         method.backprop = backprop

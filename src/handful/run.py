@@ -17,6 +17,7 @@ from handful.errors import HandfulError
 from handful.files import read_tensors, write_tensors
 from handful.methods import METHODS, Method
 from handful.problems import problem_of
+from handful.processes import by_first
 from handful.recipe import DataRecipe, Recipe, parse
 from handful.registry import build
 from handful.runtime import device, environment
@@ -92,9 +93,13 @@ class Run:
 
     def save_weights(self, which: str) -> None:
         """Write the method's weights as `best` or `last`; results of earlier best weights are then deleted."""
-        if which == "best":
-            shutil.rmtree(self.folder / "eval", ignore_errors=True)
-        write_tensors(self.weights(which), self.method.state_dict())
+
+        def write() -> None:
+            if which == "best":
+                shutil.rmtree(self.folder / "eval", ignore_errors=True)
+            write_tensors(self.weights(which), self.method.state_dict())
+
+        by_first(write)
 
     def load_weights(self, which: str) -> None:
         """Load the `best` or `last` weights into the method."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,15 +29,17 @@ from handful.data import Data
 from handful.errors import HandfulError, unknown
 from handful.evaluation import Result, check_support, evaluate_method
 from handful.files import to_json, write_text
-from handful.interruption import noted
+from handful.interruption import Told, noted
+from handful.launching import launched
 from handful.memory import plan
 from handful.methods import METHODS, Method, Pretraining, Supervised, pretraining
 from handful.problems import problem_of
+from handful.processes import SharedMoments, agreed, average, by_first, even_share, gathered, rank, world
 from handful.progress import Progress
 from handful.recipe import LoopRecipe, PretrainRecipe, Protocol, Recipe, TrainRecipe, make_recipe
 from handful.registry import build
 from handful.run import Run, check_split, described, is_run, open_data
-from handful.runtime import Precision, device, environment, keep_freed_memory
+from handful.runtime import Precision, environment, keep_freed_memory
 
 ROWS_PER_VALIDATION = 10
 
@@ -46,16 +49,21 @@ def train_recipe(
     out: Path,
     *,
     precision: Precision = "32-true",
+    devices: int = 1,
+    nodes: int = 1,
     max_minutes: float | None = None,
     fresh: bool = False,
     quiet: bool = False,
 ) -> tuple[Run, list[Result]]:
-    """Train as a recipe says and score its protocols; resumes where `out` stopped."""
+    """Train as a recipe says and score its protocols; resumes where `out` stopped.
+
+    devices, nodes: processes on each machine, and machines (`launched`).
+    """
     data = open_data(recipe.data)
     torch.manual_seed(recipe.seed)
     backbone = build("backbone", BACKBONES, recipe.backbone.spec(), input_shape=data.input_shape)
     method = build("method", METHODS, recipe.method.spec(), backbone=backbone)
-    return main(recipe, method, data, out, precision=precision, max_minutes=max_minutes, fresh=fresh, quiet=quiet)
+    return main(recipe, method, data, out, precision, devices, nodes, max_minutes, fresh, quiet)
 
 
 def train(
@@ -68,6 +76,8 @@ def train(
     pretrain: dict[str, Any] | None = None,
     evaluate: dict[str, Any] | None = None,
     precision: Precision = "32-true",
+    devices: int = 1,
+    nodes: int = 1,
     max_minutes: float | None = None,
     fresh: bool = False,
     quiet: bool = False,
@@ -76,7 +86,9 @@ def train(
     """Meta-train a method on a data set; resumes where `out` stopped.
 
     settings: the keys of a recipe's `train` section (way, shot, query, steps, ...); decoder, pretrain, evaluate: those
-    of the sections of these names; precision: `bf16-mixed` passes images through the backbone in bfloat16.
+    of the sections of these names; precision: `bf16-mixed` passes images through the backbone in bfloat16;
+    devices, nodes: processes on each machine, and machines.  Several run the whole program up to here, and only the
+    first one goes on after it.
     A backbone of your own is trained like any other; later, hand it to `Run.open(folder, backbone=...)`.
     """
     out = Path(out)
@@ -93,7 +105,7 @@ def train(
             "evaluate": evaluate or {},
         }
     )
-    run, _ = main(recipe, method, data, out, precision=precision, max_minutes=max_minutes, fresh=fresh, quiet=quiet)
+    run, _ = main(recipe, method, data, out, precision, devices, nodes, max_minutes, fresh, quiet)
     return run
 
 
@@ -102,8 +114,9 @@ def main(
     method: Method,
     data: Data,
     out: Path,
-    *,
     precision: Precision,
+    devices: int,
+    nodes: int,
     max_minutes: float | None,
     fresh: bool,
     quiet: bool,
@@ -133,16 +146,13 @@ def main(
     check_precision(recipe, method, precision)
     check_protocols(method, data, protocols, recipe.pretrain is not None)
 
-    with claim(out, recipe, precision, fresh):
-        if is_run(out):
-            check_split(out, data)
-        write_text(
-            out / "environment.json", to_json({**environment(), "precision": precision, "freed_memory_kept": kept})
-        )
-        write_text(out / "split.json", to_json(described(data)))
-        write_text(out / "recipe.yaml", recipe.to_yaml())  # last: handful.checkpoint.left_behind
-        run = Run(out, recipe, method, data)
-        fabric = Fabric(accelerator=device().type, devices=1, precision=precision)
+    run = Run(out, recipe, method, data)
+    with (
+        launched(devices, nodes, precision) as fabric,
+        claim(out, recipe, precision, fresh) if rank() == 0 else nullcontext(),
+    ):
+        quiet = quiet or rank() > 0
+        by_first(lambda: describe(run, {"precision": precision, "freed_memory_kept": kept, "processes": world()}))
         before = first_stage(fabric, run, protocols[0], max_minutes, quiet) if recipe.pretrain else Progressed()
         method.prepare(data.train)
         with Progress(recipe.name, settings.steps, method.problem.metric, quiet) as progress:
@@ -150,7 +160,8 @@ def main(
             if recipe.pretrain and before.step < recipe.pretrain.steps:  # out of time: episodes wait for its end
                 run.save_weights("best")
             else:
-                batches = Batches("tasks", tasks.episodes, settings.tasks_per_step)
+                part = even_share(settings.tasks_per_step, "train.tasks_per_step")
+                batches = Batches("tasks", tasks.episodes, settings.tasks_per_step, part)
                 left = None if max_minutes is None else max(0.0, max_minutes - before.seconds / 60)
                 progressed = fit(fabric, run, method, batches, settings, protocols[0], left, progress)
                 run.load_weights("best")
@@ -160,6 +171,15 @@ def main(
         steps, minutes = before.step + progressed.step, (before.seconds + progressed.seconds) / 60
         print(f"{steps} steps in {minutes:.1f} minutes; report: {out / 'report.html'}")
     return run, results
+
+
+def describe(run: Run, conditions: dict[str, Any]) -> None:
+    """Write into a run's folder what is trained, on what, and where."""
+    if is_run(run.folder):
+        check_split(run.folder, run.data)
+    write_text(run.folder / "environment.json", to_json({**environment(), **conditions}))
+    write_text(run.folder / "split.json", to_json(described(run.data)))
+    write_text(run.folder / "recipe.yaml", run.recipe.to_yaml())  # last: handful.checkpoint.left_behind
 
 
 def check_precision(recipe: Recipe, method: Method, precision: Precision) -> None:
@@ -194,7 +214,8 @@ def first_stage(fabric: Fabric, run: Run, validation: Protocol, max_minutes: flo
     sampler = run.method.problem.examples(split, run.recipe.seed, settings.augment)
     stage = Run(run.folder / "pretrain", run.recipe, run.method, sampler.judged_by)
     learner = pretraining(run.method, settings.head, split)
-    batches = Batches("images", sampler.images, settings.batch)
+    part = even_share(settings.batch, "pretrain.batch")
+    batches = Batches("images", sampler.images, settings.batch, part)
     if isinstance(learner, Supervised):  # what it learns is what it says before any inner step
         validation = validation.model_copy(update={"inner_steps": 0})
     with Progress(f"{run.recipe.name}, pre-training", settings.steps, run.method.problem.metric, quiet) as progress:
@@ -204,7 +225,7 @@ def first_stage(fabric: Fabric, run: Run, validation: Protocol, max_minutes: flo
 
 
 def conclude(run: Run, protocols: list[Protocol], progress: Progress) -> list[Result]:
-    """Score the test tasks of every protocol, and draw the report."""
+    """Score the test tasks of every protocol, and draw the report: the processes together, and the first alone."""
     from handful.report import draw_step_sizes, draw_task, write_report, write_run_plots  # matplotlib, only now
 
     results: list[Result] = []
@@ -212,8 +233,11 @@ def conclude(run: Run, protocols: list[Protocol], progress: Progress) -> list[Re
         asked = wording.protocol(protocol.way, protocol.shot, protocol.query)
         progress.say(f"scoring {protocol.tasks} test tasks, {asked}")
         result = evaluate_method(run.method, run.data.test, protocol, seed=run.recipe.seed, run=run.provenance())
-        result.save(run.folder)  # at once: the next protocol may take hours
+        if rank() == 0:
+            result.save(run.folder)  # at once: the next protocol may take hours
         results.append(result)
+    if rank():
+        return results
     results[0].save(run.folder)  # again: the newest result is the report's headline, and that is the main one
     write_run_plots(run.folder)
     draw_task(run, max(protocols, key=lambda protocol: protocol.query))
@@ -235,7 +259,7 @@ def fit(
     """The loop: draw a batch, descend its loss, log, validate the method on episodes, save.
 
     max_minutes bounds the training time of all sessions together; it is looked at whenever a row is logged.  Told to
-    stop (Ctrl-C, SIGTERM), it finishes the step, saves, and raises KeyboardInterrupt.
+    stop (Ctrl-C, SIGTERM), it finishes the step, or leaves a validation for later, saves, and raises KeyboardInterrupt.
     """
     out = run.folder
     module, optimizer = fabric.setup(learner, outer_optimizer(learner, run.method.backbone, settings))
@@ -245,26 +269,46 @@ def fit(
     if isinstance(settings, TrainRecipe):
         with fabric.autocast():
             plan_step(run.method, batches, settings, progressed, progress)
-    if settings.steps == 0 and progressed.best_score is None:  # nothing to learn
-        run.save_weights("best")
-        save(out, run.method, learner, optimizer, schedule, progressed)
-    stop_after = math.inf if max_minutes is None else max_minutes * 60
-    if progressed.step and progressed.seconds >= stop_after:
-        return progressed
     log = Log(out, progressed.step)
     protocol = validation.model_copy(update={"tasks": settings.validation_tasks, "support": "normal"})
-    if progressed.step == 0 and settings.steps and isinstance(settings, TrainRecipe) and run.recipe.pretrain:
-        # what pre-training left is a candidate: episodes may only make it worse
-        log.write({"step": 0, "seconds": 0.0, **validate(run, protocol, progressed)})
+
+    def keep() -> None:
+        """Save all that going on from here takes."""
+        if progressed.best_score is None:  # before the first validation
+            run.save_weights("best")
+        by_first(lambda: save(out, run.method, learner, optimizer, schedule, progressed))
+
+    def judged(row: dict[str, Any]) -> dict[str, Any]:
+        """The row with its validation, which is left for later if told to stop meanwhile."""
+        progressed.unjudged = row
+        try:
+            found = validate(run, protocol, progressed, told)
+        except KeyboardInterrupt:
+            keep()
+            progress.say(f"told to stop: saved at step {progressed.step} of {settings.steps}, to be validated later")
+            raise
+        progressed.unjudged = {}
+        return {**row, **found}
+
+    if settings.steps == 0 and progressed.best_score is None:  # nothing to learn
+        keep()
+    stop_after = math.inf if max_minutes is None else max_minutes * 60
+    if progressed.step and progressed.seconds >= stop_after and not progressed.unjudged:
+        return progressed
     every_row = max(1, settings.validate_every // ROWS_PER_VALIDATION)
     spent, started = progressed.seconds, time.perf_counter()
     losses, scores = progressed.losses, progressed.scores
     learner.train()
     with noted() as told:
+        if progressed.unjudged:
+            log.write(judged(progressed.unjudged))
+            keep()
+        elif progressed.step == 0 and settings.steps and isinstance(settings, TrainRecipe) and run.recipe.pretrain:
+            # what pre-training left is a candidate: episodes may only make it worse
+            log.write(judged({"step": 0, "seconds": 0.0}))
         for batch in loaded(batches, range(progressed.step, settings.steps), settings.workers, fabric.device):
-            torch.manual_seed(
-                run.recipe.seed * 1_000_003 + progressed.step
-            )  # dropout is the step's own, resumed or not
+            # dropout is the step's own, resumed or not, and the process's
+            torch.manual_seed((run.recipe.seed + rank() * 2**20) * 1_000_003 + progressed.step)
             run.method.outer_step = progressed.step
             loss, score = descend(fabric, module, optimizer, fabric.to_device(batch), settings.clip)
             check_finite(loss, run, progressed.step, batches)
@@ -273,6 +317,7 @@ def fit(
             progressed.step += 1
             losses.append(loss)
             scores.append(score)
+            stop = agreed(told.stop)
             due = progressed.step % settings.validate_every == 0 or progressed.step == settings.steps
             row: dict[str, Any] = {}
             if due or progressed.step % every_row == 0:
@@ -285,33 +330,36 @@ def fit(
                 }
                 losses.clear()
                 scores.clear()
-                if due:
-                    row |= validate(run, protocol, progressed)
-            elif not told.stop:
+            elif not stop:
                 continue
             progressed.seconds = spent + time.perf_counter() - started
-            stop = progressed.seconds >= stop_after and bool(row)
+            if due:
+                row = judged(row)
+                progressed.seconds = spent + time.perf_counter() - started
+            over = bool(row) and agreed(progressed.seconds >= stop_after)
             if row:
                 log.write(row)
-            if due or stop or told.stop:
-                if progressed.best_score is None:  # stopped before the first validation
-                    run.save_weights("best")
-                save(out, run.method, learner, optimizer, schedule, progressed)
+            if due or over or stop:
+                keep()
             if row:
                 progress.update(progressed.step, row)
-            if told.stop:
+            if stop:
                 progress.say(f"told to stop: saved at step {progressed.step} of {settings.steps}")
                 raise KeyboardInterrupt
-            if stop and progressed.step < settings.steps:
+            if over and progressed.step < settings.steps:
                 progress.say(f"stopped by max-minutes at step {progressed.step} of {settings.steps}")
                 break
     return progressed
 
 
-def validate(run: Run, protocol: Protocol, progressed: Progressed) -> dict[str, float]:
-    """Score the method on validation tasks, and keep its weights if they do better than all before."""
-    run.method.prepare(run.data.train)
-    result = evaluate_method(run.method, run.data.val, protocol, seed=run.recipe.seed)
+def validate(run: Run, protocol: Protocol, progressed: Progressed, told: Told) -> dict[str, float]:
+    """Score the method on validation tasks, and keep its weights if they do better than all before.
+
+    Told to stop it raises KeyboardInterrupt at once, but where other processes wait for its share.
+    """
+    with told.at_once() if world() == 1 else nullcontext():
+        run.method.prepare(run.data.train)
+        result = evaluate_method(run.method, run.data.val, protocol, seed=run.recipe.seed)
     if wording.better(result.mean, progressed.best_score, result.metric):
         progressed.best_score = result.mean
         run.save_weights("best")
@@ -333,25 +381,31 @@ def plan_step(
     if settings.steps == 0:
         return
     found = plan(
-        method, lambda count: batches.draw(0, count, device=method.device), settings.tasks_per_step, settings.memory_gib
+        method, lambda count: batches.draw(0, count, device=method.device), len(batches.part), settings.memory_gib
     )
-    progressed.chunk, progressed.backprop = found.chunk, found.backprop
+    method.chunk = min(gathered(found.chunk))
+    progressed.chunk, progressed.backprop = method.chunk, found.backprop
     progressed.memory_gib, progressed.backprops = asked
     progress.say(str(found))
 
 
 def descend(fabric: Fabric, learner: Any, optimizer: Optimizer, batch: Any, clip: float | None) -> tuple[float, float]:
-    """The gradient of one batch: the mean over its tasks or images.  Returns mean loss and score.
+    """The gradient of one batch: the mean over the tasks or images of all processes.  Returns mean loss and score.
 
     A gradient that is not finite makes the returned loss NaN: it must not reach the weights.
     """
     optimizer.zero_grad()
-    outcome = learner(batch)
+    with SharedMoments() if world() > 1 and not learner.divisible else nullcontext():
+        outcome = learner(batch)
     fabric.backward(outcome.loss)
+    average(learner.kept())
     norm = torch.nn.utils.get_total_norm([p.grad for p in learner.parameters() if p.grad is not None])
     if clip is not None:
         torch.nn.utils.clip_grad_value_(learner.parameters(), clip)
-    return outcome.loss.item() if norm.isfinite() else math.nan, outcome.score.mean().item()
+    said = torch.stack([outcome.loss.detach().double(), outcome.score.mean().double()])
+    average([said])
+    loss, score = said.tolist()
+    return loss if norm.isfinite() else math.nan, score
 
 
 def check_finite(loss: float, run: Run, step: int, batches: Batches) -> None:

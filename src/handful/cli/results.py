@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from handful.cli.shared import INDUCTIVE, LARGEST_SEED, Json, Moved, NormStatistics, On, flag, show
+from handful.cli.shared import (
+    INDUCTIVE,
+    LARGEST_SEED,
+    Devices,
+    Json,
+    Moved,
+    Nodes,
+    NormStatistics,
+    On,
+    flag,
+    show,
+)
 from handful.errors import HandfulError
 
 
@@ -33,28 +44,34 @@ def evaluate(
     per_episode: Annotated[
         bool, flag("--per-episode", "Embed images anew for every task: slow, and the same.")
     ] = False,
+    devices: Devices = 1,
+    nodes: Nodes = 1,
     as_json: Json = False,
 ) -> None:
     """Score a run on many tasks, with interval, floors and task hash; what is not said is as in its recipe."""
     from handful.evaluation import evaluate as score
+    from handful.launching import launched
     from handful.recipe import read_data_recipe
     from handful.run import Run, open_data
 
     opened = Run.open(run, data)
-    result = score(
-        opened,
-        (open_data(read_data_recipe(on)) if on else opened.data).split(split),
-        way=way,
-        shot=shot,
-        query=query,
-        tasks=tasks,
-        seed=seed,
-        inner_steps=inner_steps,
-        norm_stats=norm_stats,  # type: ignore[arg-type]  # checked where it is used
-        inductive=inductive,
-        support=support,  # type: ignore[arg-type]  # checked where it is used
-        embed_once=not per_episode,
-    )
+    tested = (open_data(read_data_recipe(on)) if on else opened.data).split(split)
+    with launched(devices, nodes, "32-true") as fabric:
+        opened.method.to(fabric.device)
+        result = score(
+            opened,
+            tested,
+            way=way,
+            shot=shot,
+            query=query,
+            tasks=tasks,
+            seed=seed,
+            inner_steps=inner_steps,
+            norm_stats=norm_stats,  # type: ignore[arg-type]  # checked where it is used
+            inductive=inductive,
+            support=support,  # type: ignore[arg-type]  # checked where it is used
+            embed_once=not per_episode,
+        )
     path = result.save(run)
     show(result.as_dict(), as_json, f"{result}\nwritten to {path}")
 

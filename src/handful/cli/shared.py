@@ -35,6 +35,10 @@ On = Annotated[
         "'{name: folder, root: photos/, image_size: 84}'."
     ),
 ]
+Devices = Annotated[
+    int, typer.Option(min=1, help="Processes on each machine that share the tasks, one a GPU where there are GPUs.")
+]
+Nodes = Annotated[int, typer.Option(min=1, help="Machines, with processes that torchrun or SLURM has started on each.")]
 Moved = Annotated[str | None, typer.Option(help="Folder of the run's data, if it has moved.")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from handful.cli.shared import Json, flag
+from handful.cli.shared import Devices, Json, Nodes, flag
 
 
 def demo(
@@ -41,6 +41,8 @@ def train(
     precision: Annotated[
         str, typer.Option(help="32-true, or bf16-mixed: backbones of metric methods and pre-training in bfloat16.")
     ] = "32-true",
+    devices: Devices = 1,
+    nodes: Nodes = 1,
     max_minutes: Annotated[
         float | None,
         typer.Option(
@@ -61,6 +63,8 @@ def train(
         found,
         out,
         precision=precision,  # type: ignore[arg-type]  # checked where it is used
+        devices=devices,
+        nodes=nodes,
         max_minutes=max_minutes,
         fresh=fresh,
         quiet=as_json,

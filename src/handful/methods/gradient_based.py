@@ -150,7 +150,7 @@ class GradientBased(Method):
         learned = [p for p in self.parameters() if p.requires_grad]
         sums: list[Tensor | None] = [None] * len(learned)
         loss, scores = torch.zeros((), device=self.device), []
-        kept = [*self.optimizer.buffers(), *(self.norms.buffers() if self.norms else ())]
+        kept = self.kept()
         before, after = ([value.clone() for value in kept] for _ in range(2))
         for part in parts:
             for value, old in zip(kept, before):
@@ -165,6 +165,10 @@ class GradientBased(Method):
         for value, mean in zip(kept, after):
             value.copy_(mean)
         return Outcome(with_gradient(loss, list(zip(learned, sums))), torch.cat(scores))
+
+    def kept(self) -> list[Tensor]:
+        """Of the inner optimizer, and of batch norms for every inner step."""
+        return [*self.optimizer.buffers(), *(self.norms.buffers() if self.norms else ())]
 
     def predict(
         self,

@@ -29,7 +29,7 @@ class Method(nn.Module, ABC):
     norm_stats: NormStats
     inner_steps: int
     inductive: NormStats = "support"  # whose statistics judge each query by itself, as a fitted model does
-    divisible = True  # whether a step's tasks may be held in memory in parts
+    divisible = True  # whether a step's tasks may be taken in parts: no batch norm sees all of them together
     episodic = True  # whether anything is learned from episodes
     mixed = True  # whether episodes may be learned from in mixed precision
 
@@ -74,6 +74,10 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def unfitted(self, shots: Sequence[int]) -> nn.Module:
         """The network that `fit` returns for this many images of each class, to load a saved one's weights into."""
+
+    def kept(self) -> list[Tensor]:
+        """Buffers that every task of a step moves, and that end it at the mean over its tasks."""
+        return []
 
     def prepare(self, split: Split) -> None:
         """Learn from the training split what takes no training, after pre-training and before episodes."""

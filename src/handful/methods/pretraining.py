@@ -9,6 +9,8 @@ For classification a classifier over the C training classes sits on the backbone
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,7 +43,21 @@ class Cosine(nn.Module):
         return self.scale * F.normalize(features, dim=-1, eps=1e-5) @ rows.mT
 
 
-class Pretraining(nn.Module):
+class Trained(nn.Module, ABC):
+    """What the training loop asks of something that learns from batches of images, as it does of a `Method`."""
+
+    divisible = False  # batch norm sees all images of a step together
+
+    @abstractmethod
+    def forward(self, images: Images) -> Outcome:
+        """The loss of a batch, and the score of each image [n]."""
+
+    def kept(self) -> list[Tensor]:
+        """Of what a step moves, what ends it at a mean over its tasks: nothing."""
+        return []
+
+
+class Pretraining(Trained):
     """The method whose backbone is trained, and a classifier over all training classes on top of it."""
 
     def __init__(self, method: Method, head: str, classes: int) -> None:
@@ -69,7 +85,7 @@ class Pretraining(nn.Module):
         return Outcome(F.cross_entropy(logits, y), (logits.argmax(-1) == y).double())
 
 
-class Supervised(nn.Module):
+class Supervised(Trained):
     """The network of a gradient-based method, trained whole: its head stays, and is what episodes begin with."""
 
     def __init__(self, method: Method) -> None:

@@ -1,0 +1,95 @@
+"""Starting the processes of one run, or joining those that torchrun or SLURM have started.
+
+handful train RECIPE --out RUN --devices 2                             # starts a second process on this machine
+torchrun --nproc-per-node 8 -m handful train RECIPE --out RUN --devices 8
+srun handful train RECIPE --out RUN --devices 8 --nodes 2              # in a job of 16 tasks
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+from handful.errors import HandfulError, first_line
+from handful.processes import rank, world
+from handful.runtime import Precision, device
+
+PATIENCE = 20.0  # seconds in which the first process may end before another says what stopped it
+
+
+@contextmanager
+def launched(devices: int, nodes: int, precision: Precision) -> Iterator[Fabric]:
+    """Start the processes that are asked for, or join those that torchrun or SLURM have started.
+
+    devices: processes on each machine, one a GPU where there are GPUs; nodes: machines.  Those that are started run
+    this program again, from its beginning to here.  Past this context only the first process goes on.
+    """
+    check_started(devices, nodes)
+    strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False) if devices * nodes > 1 else "auto"
+    # the last inner step of an annealed objective, say, may leave a learned rate unused; most methods leave nothing
+    warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
+    parent = os.getppid()
+    try:
+        fabric = Fabric(
+            accelerator=device().type, devices=devices, num_nodes=nodes, strategy=strategy, precision=precision
+        )
+        fabric.launch()
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise HandfulError(f"{devices} devices on {nodes} nodes cannot be used ({first_line(error)}).") from error
+    number, several = rank(), world() > 1
+    try:
+        yield fabric
+    except RuntimeError as error:
+        if not several or not is_connection(error):
+            raise
+        wait_for_first(number, parent)
+        raise HandfulError(
+            f"Another of the {devices * nodes} processes has ended, so this one stops too; the same command goes on "
+            "from where the run was saved last."
+        ) from error
+    except (HandfulError, KeyboardInterrupt):
+        wait_for_first(number, parent)
+        raise
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+    if number:
+        sys.exit(0)
+
+
+def check_started(devices: int, nodes: int) -> None:
+    """Refuse another number of processes than torchrun or SLURM have started."""
+    for name, environment in (("torchrun", TorchElasticEnvironment), ("SLURM", SLURMEnvironment)):
+        if environment.detect() and environment().world_size() not in (1, devices * nodes):
+            raise HandfulError(
+                f"{name} has started {environment().world_size()} processes, and {devices * nodes} are asked for; say "
+                "with --devices how many are on each machine, and with --nodes on how many machines."
+            )
+
+
+def is_connection(error: RuntimeError) -> bool:
+    """Whether an error is that another process is not there any more."""
+    said = str(error).lower()
+    return isinstance(error, dist.DistError) or any(word in said for word in ("gloo", "nccl", "connection"))
+
+
+def wait_for_first(number: int, parent: int) -> None:
+    """Leave it to the first process to say what stopped all; another one speaks only if the first does not end."""
+    if number == 0:
+        return
+    asked = time.monotonic()
+    while time.monotonic() - asked < PATIENCE:
+        if os.getppid() != parent:
+            os._exit(0)  # nobody is left to be told
+        time.sleep(0.1)

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from handful.data.store import CPU
+from handful.interruption import left_to_training
 
 
 class Batches(Dataset[Any]):
@@ -43,7 +44,13 @@ def loaded(batches: Batches, steps: range, workers: int, device: torch.device) -
     """
     if device.type == "cuda":
         return ahead(lambda step: batches.make(step, device), steps, torch.cuda.Stream(device))
-    return DataLoader(batches, batch_size=None, sampler=steps, num_workers=workers)
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        worker_init_fn=left_to_training if workers else None,
+    )
 
 
 def ahead(make: Callable[[int], Any], steps: range, stream: torch.cuda.Stream | None = None) -> Iterator[Any]:

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
+import platform
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.tensorboard import SummaryWriter
 
 from handful.errors import HandfulError, first_line
-from handful.files import read_tensors, to_json, write_tensors, write_text
+from handful.files import append, is_temporary, read_tensors, sweep, to_json, write_tensors, write_text
 from handful.processes import rank
 from handful.recipe import NO_MATTER, Recipe
-from handful.run import METRICS, WRITTEN, Run, is_run, trained_in
+from handful.run import BEFORE_THE_RECIPE, METRICS, WRITTEN, Run, is_run, trained_in
 from handful.runtime import Precision
 
+LOCK = ".lock"
+HELD: set[IO[str]] = set()  # lock files; those of this process alone
 if sys.platform != "win32":
     import fcntl
 
-LOCK = ".lock"
+    # else a process that loads tasks would hold the folder of a training that was killed for as long as it lives on
+    os.register_at_fork(after_in_child=lambda: [file.close() for file in HELD])
 
 
 @dataclass
@@ -58,12 +67,21 @@ def claim(out: Path, recipe: Recipe, precision: Precision, fresh: bool) -> Itera
     Refused are a run of another recipe or precision, a folder that holds something else, and one that another process
     trains into.
     """
-    if not is_run(out) and out.exists() and (not out.is_dir() or any(path.name != LOCK for path in out.iterdir())):
+    if not is_run(out) and out.exists() and (not out.is_dir() or not all(map(left_behind, out.iterdir()))):
         raise HandfulError(f"{out} exists and is not a run folder; choose another --out.")
     with locked(out):
+        sweep(out)
         if is_run(out):
             take_over(out, recipe, precision, fresh)
         yield
+
+
+def left_behind(path: Path) -> bool:
+    """Whether a file may be all that is left of a training that was killed before its folder was a run.
+
+    The recipe, which the user may have written, is none of them: it is written last, and deleted first.
+    """
+    return path.name in (LOCK, *BEFORE_THE_RECIPE) or is_temporary(path)
 
 
 @contextmanager
@@ -82,13 +100,18 @@ def locked(out: Path) -> Iterator[None]:
                 raise HandfulError(
                     f"{out} is being trained by another process; wait for it, or choose another --out."
                 ) from error
-        yield
+        HELD.add(file)
+        try:
+            yield
+        finally:
+            HELD.remove(file)
 
 
 def take_over(out: Path, recipe: Recipe, precision: Precision, fresh: bool) -> None:
     """Go on with a run of the same recipe in the same precision; delete what it wrote, if it is to start anew."""
     if fresh:
-        for path in [out / name for name in WRITTEN] + list(out.glob("events.out.tfevents.*")):
+        # the files that make it a run last: killed in between, the same command goes on deleting
+        for path in [*out.glob("events.out.tfevents.*"), *(out / name for name in reversed(WRITTEN))]:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         return
     if found := difference(Run.read_recipe(out).model_dump(mode="json"), recipe.model_dump(mode="json")):
@@ -176,32 +199,34 @@ class Log:
     """`metrics.csv` and TensorBoard events, written by the first process.
 
     On resume, rows after the checkpoint are dropped.
+    Events are written in step with training: the thread of torch's SummaryWriter would tell of a full disk by itself.
     """
 
     def __init__(self, out: Path, step: int) -> None:
-        self.path, self.board = out / "metrics.csv", None
         if rank():
             return
+        self.path = out / "metrics.csv"
         kept = [row for row in read_metrics(self.path) if int(row["step"]) <= step] if step else []
         lines = [",".join(METRICS), *(",".join(row[key] for key in METRICS) for row in kept)]
         write_text(self.path, "\n".join(lines) + "\n")
-        self.board = SummaryWriter(str(out), purge_step=step + 1)
+        self.board = out / f"events.out.tfevents.{int(time.time()):010d}.{platform.node()}.{os.getpid()}"
+        self._tell(file_version="brain.Event:2")
+        self._tell(step=step + 1, session_log=SessionLog(status=SessionLog.START))  # voids later steps of before
 
     def write(self, row: dict[str, Any]) -> None:
         """Add one row."""
-        if self.board is None:
+        if rank():
             return
-        with self.path.open("a", encoding="utf-8", newline="") as file:
-            csv.DictWriter(file, METRICS, restval="", lineterminator="\n").writerow(row)
-        for key, value in row.items():
-            if key != "step":
-                self.board.add_scalar(key, value, row["step"])
-        self.board.flush()
+        text = io.StringIO()
+        csv.DictWriter(text, METRICS, restval="", lineterminator="\n").writerow(row)
+        append(self.path, text.getvalue().encode())
+        values = [Summary.Value(tag=key, simple_value=value) for key, value in row.items() if key != "step"]
+        self._tell(step=row["step"], summary=Summary(value=values))
 
-    def close(self) -> None:
-        """Close the events file."""
-        if self.board is not None:
-            self.board.close()
+    def _tell(self, **event: Any) -> None:
+        record = io.BytesIO()
+        RecordWriter(record).write(Event(wall_time=time.time(), **event).SerializeToString())
+        append(self.board, record.getvalue())
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:

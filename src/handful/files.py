@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,27 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add to the end of a file; what does not fit on the disk is missing there."""
+    try:
+        with path.open("ab") as file:
+            file.write(content)
+    except OSError as error:
+        raise HandfulError(f"{path} cannot be written ({error}).") from error
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file has the temporary name of `write_atomically`."""
+    return re.fullmatch(r"\..+\.\d+\.tmp", path.name) is not None
+
+
+def sweep(folder: Path) -> None:
+    """Delete what processes that were killed have left in a folder under temporary names."""
+    for path in filter(is_temporary, folder.rglob(".*.tmp")):
+        with suppress(OSError):
+            path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

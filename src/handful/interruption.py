@@ -55,3 +55,16 @@ def noted() -> Iterator[Told]:
     finally:
         for number in signals:
             signal.signal(number, before[number])
+
+
+def left_to_training(worker: int) -> None:
+    """In a process that loads batches: pass over the first signal to stop, which a scheduler sends to every process.
+
+    Training finishes its step, for which it may need the next batch, and then ends its processes itself.
+    """
+
+    def once(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, once)

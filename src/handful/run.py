@@ -23,10 +23,10 @@ from handful.registry import build
 from handful.runtime import device, environment
 
 METRICS = ("step", "seconds", "loss", "score", "lr", "val_mean", "val_ci95")  # the columns of metrics.csv
+BEFORE_THE_RECIPE = ("environment.json", "split.json")  # with it they make a folder a run
 WRITTEN = (
+    *BEFORE_THE_RECIPE,
     "recipe.yaml",
-    "environment.json",
-    "split.json",
     "metrics.csv",
     "report.html",
     "checkpoints",
@@ -129,7 +129,7 @@ class Run:
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is one that training made."""
-    return all((folder / name).is_file() for name in ("recipe.yaml", "environment.json", "split.json"))
+    return all((folder / name).is_file() for name in (*BEFORE_THE_RECIPE, "recipe.yaml"))
 
 
 def trained_in(folder: Path) -> str:

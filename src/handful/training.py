@@ -177,9 +177,9 @@ def describe(run: Run, conditions: dict[str, Any]) -> None:
     """Write into a run's folder what is trained, on what, and where."""
     if is_run(run.folder):
         check_split(run.folder, run.data)
-    write_text(run.folder / "recipe.yaml", run.recipe.to_yaml())
     write_text(run.folder / "environment.json", to_json({**environment(), **conditions}))
     write_text(run.folder / "split.json", to_json(described(run.data)))
+    write_text(run.folder / "recipe.yaml", run.recipe.to_yaml())  # last: handful.checkpoint.left_behind
 
 
 def check_precision(recipe: Recipe, method: Method, precision: Precision) -> None:
@@ -286,7 +286,6 @@ def fit(
         except KeyboardInterrupt:
             keep()
             progress.say(f"told to stop: saved at step {progressed.step} of {settings.steps}, to be validated later")
-            log.close()
             raise
         progressed.unjudged = {}
         return {**row, **found}
@@ -346,12 +345,10 @@ def fit(
                 progress.update(progressed.step, row)
             if stop:
                 progress.say(f"told to stop: saved at step {progressed.step} of {settings.steps}")
-                log.close()
                 raise KeyboardInterrupt
             if over and progressed.step < settings.steps:
                 progress.say(f"stopped by max-minutes at step {progressed.step} of {settings.steps}")
                 break
-    log.close()
     return progressed
 
 

@@ -67,7 +67,8 @@ def backbone(data: Data) -> nn.Module:
     return conv4(channels=4, input_shape=data.input_shape)
 
 
-def learner(data: Data, head: str, spec: dict[str, Any], decoder: dict[str, Any] | None, chunk: int | None
+def learner(
+    data: Data, head: str, spec: dict[str, Any], decoder: dict[str, Any] | None, chunk: int | None
 ) -> tuple[Learner, Batches]:
     """What is trained, in float64, and what on: this process's part of it."""
     torch.manual_seed(0)
@@ -89,15 +90,16 @@ def main(out: Path, devices: int) -> None:
     """Descend twice with each family."""
     found: dict[str, Tensor] = {}
     with launched(devices, 1, "32-true") as fabric:
-        sources = {"pictures": pictures(out), "clips": clips(), "frames": frames(24)}
+        sources: dict[str, Any] = {"pictures": pictures(out), "clips": clips(), "frames": frames(24)}
         for name, (source, head, spec, decoder) in FAMILIES.items():
-            trained, batches = learner(sources[source], head, spec, decoder, 1 if name.endswith("task by task") else None)
+            chunk = 1 if name.endswith("task by task") else None
+            trained, batches = learner(sources[source], head, spec, decoder, chunk)
             module, optimizer = fabric.setup(trained, torch.optim.SGD(trained.parameters(), lr=0.01))
             for step in range(STEPS):
                 batch = batches[step]
                 batch = type(batch)(*(part.double() if part.is_floating_point() else part for part in batch))
-                loss, score = descend(fabric, module, optimizer, batch, None)
-                found |= {f"{name}|{step}|loss": torch.tensor(loss, dtype=torch.float64), f"{name}|{step}|score": torch.tensor(score, dtype=torch.float64)}
+                outcome = descend(fabric, module, optimizer, batch, None)
+                found |= {f"{name}|{step}|loss and score": torch.tensor(outcome, dtype=torch.float64)}
                 found |= {
                     f"{name}|{step}|gradient {key}": value.grad.clone()
                     for key, value in trained.named_parameters()

@@ -34,7 +34,7 @@ def start(*words: str | Path, **variables: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         # what a shell starts in the background ignores Ctrl-C
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
@@ -78,7 +78,7 @@ def test_two_processes_descend_as_one(tmp_path: Path) -> None:
     assert one.keys() == two.keys()
     assert len({name.split("|")[0] for name in one}) == 15
     for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-9, atol=1e-9, msg=lambda said, name=name: f"{name}: {said}")
+        assert torch.allclose(two[name], value, rtol=1e-9, atol=1e-9), name
 
 
 def test_a_run_by_two_processes(recipe_file: Path, tmp_path: Path) -> None:
@@ -97,10 +97,9 @@ def test_a_run_by_two_processes(recipe_file: Path, tmp_path: Path) -> None:
             # float32 rounds otherwise, and batch norm over three pictures lets that grow with every step
             assert float(other[key] or 0) == pytest.approx(float(row[key] or 0), abs=1e-3)
     results: list[dict[str, Any]] = []
-    for devices in ("1", "2"):
-        code, said, err = ended(
-            start("-m", "handful", "evaluate", runs[1], "--tasks", "70", "--devices", devices, "--json")
-        )
+    for count in ("1", "2"):
+        words = ("-m", "handful", "evaluate", runs[1], "--tasks", "70", "--devices", count, "--json")
+        code, said, err = ended(start(*words))
         assert code == 0, err
         results.append(json.loads(said))
     assert results[0]["per_task"] == results[1]["per_task"]
@@ -167,10 +166,9 @@ def test_others_than_torchrun_has_started(recipe_file: Path, tmp_path: Path) -> 
 def test_shares(monkeypatch: pytest.MonkeyPatch) -> None:
     """Together they are everything, once, and none has more than one more than another."""
     for count in (0, 1, 2, 5, 12):
-        shares = []
         for world in (1, 2, 3, 5):
             monkeypatch.setattr(processes, "world", lambda world=world: world)
-            shares = []
+            shares: list[range] = []
             for rank in range(world):
                 monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
                 shares.append(processes.share(count))

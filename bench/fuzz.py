@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 ENGINES = ("nasty", "hypothesis", "atheris")
 HANG = 60.0  # seconds for one input
-MEMORY = 3 * 2**30  # bytes more than before the first input: a picture of 178 million pixels, the most allowed, takes 2.9
+MEMORY = (
+    3 * 2**30
+)  # bytes more than before the first input: a picture of 178 million pixels, the most allowed, takes 2.9
 SENTENCE = 10_000  # characters: what is said of an input is not as long as a large input
 ROUND = 200  # inputs between two looks at the time
 SEED = 1
@@ -244,7 +246,9 @@ def child(target: Target, engine: str, sandbox: Path, counts: Any, seconds: floa
     os.chdir(sandbox / "elsewhere")
     (sandbox / "given" / "tmp").mkdir()
     os.environ.update(
-        HANDFUL_CACHE=str(sandbox / "given" / "cache"), TMPDIR=str(sandbox / "given" / "tmp"), HOME=str(sandbox / "given")
+        HANDFUL_CACHE=str(sandbox / "given" / "cache"),
+        TMPDIR=str(sandbox / "given" / "tmp"),
+        HOME=str(sandbox / "given"),
     )
     os.environ.pop("HANDFUL_DATA", None)
     tempfile.tempdir = None  # as TMPDIR says
@@ -280,7 +284,9 @@ def hunt(target: Target, engine: str, kits: Path, seconds: float, inputs: int) -
         found.findings = [Finding(**{**row, "content": bytes.fromhex(row["content"])}) for row in shortest.values()]
         if process.exitcode not in (0, 3):
             trace = (sandbox / "trace").read_text() if found.tried else ""
-            what = f"a hang of {HANG:.0f} s" if trace.startswith("Timeout") else f"the process ended, {process.exitcode}"
+            what = (
+                f"a hang of {HANG:.0f} s" if trace.startswith("Timeout") else f"the process ended, {process.exitcode}"
+            )
             told = trace or (sandbox / "output").read_text(errors="replace")[-4000:]
             current = (sandbox / "current").read_bytes() if found.tried else b""
             found.findings.append(Finding(what, what, told, current))
@@ -391,7 +397,9 @@ def main(more: Sequence[Target] = ()) -> int:
     engines = options.engine or ENGINES
     for package in ("hypothesis", *(["atheris"] if "atheris" in engines else [])):
         if find_spec(package) is None:
-            parser.error(f"{package} is not installed: pip install 'handful[fuzz]' brings it; atheris is for Linux alone")
+            parser.error(
+                f"{package} is not installed: pip install 'handful[fuzz]' brings it; atheris is for Linux alone"
+            )
     import torch
 
     torch.set_num_threads(1)

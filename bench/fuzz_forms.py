@@ -206,7 +206,18 @@ SETTINGS = Form(
     lambda valid: [
         *NO_TEXT,
         *(b"name=" + odd for odd in ODD_YAML),
-        *(b"", b"=", b"a", b".=1", b"..=1", b"a..b=1", b"name.a=1", b"train=1", b"train.steps.a=1", b"data.root=~nobody"),
+        *(
+            b"",
+            b"=",
+            b"a",
+            b".=1",
+            b"..=1",
+            b"a..b=1",
+            b"name.a=1",
+            b"train=1",
+            b"train.steps.a=1",
+            b"data.root=~nobody",
+        ),
         *(b"train.steps=" + value for value in (b"NaN", b"1e99", DIGITS, b"-1", b"[]", b"true", b"'", b"\x00")),
     ],
 )
@@ -288,7 +299,15 @@ def nasty_zip(valid: bytes) -> list[bytes]:
     """Names that lead out, links, members that unpack to far more than they are, headers that lie."""
     members = unarchived(valid)
     name, picture = members[0]
-    outside = ["../../outside.png", "/outside.png", "C:\\outside.png", "..\\outside.png", "a/../../b.png", "\x01.png", "/"]
+    outside = [
+        "../../outside.png",
+        "/outside.png",
+        "C:\\outside.png",
+        "..\\outside.png",
+        "a/../../b.png",
+        "\x01.png",
+        "/",
+    ]
     zeros = bytes(64 * 2**20)
     bomb = archived([(name, zeros)])
     long = bytearray(archived([(name, picture)], zipfile.ZIP_STORED))
@@ -323,7 +342,9 @@ def other_zip(draw: st.DrawFn, valid: bytes) -> bytes:
     for name, content in unarchived(valid):
         kind = draw(st.sampled_from(("keep", "keep", "leave out", "rename", "scratch", "double")))
         if kind == "rename":
-            name = draw(st.sampled_from(("..", "/", "a", name + "/a.png", "../" + name, "/" + name, name.upper(), "é" + name)))
+            name = draw(
+                st.sampled_from(("..", "/", "a", name + "/a.png", "../" + name, "/" + name, name.upper(), "é" + name))
+            )
         found += [(name, draw(scratched(content)) if kind == "scratch" else content)] * (kind != "leave out")
         found += [(name + "2", content)] * (kind == "double")
     return archived(found, draw(st.sampled_from((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA))))
@@ -358,10 +379,20 @@ def evil_pickles() -> list[bytes]:
         pickle.dumps([[0] * 9] * 9)[:-1] + b"0" * 9 + b".",
         numpy + b"\x85R\x8a\x08" + (10**11).to_bytes(8, "little") + b"\x86R.",  # so many bytes, by their number
         numpy + b"\x85RX\x01\x00\x00\x00a\x86R.",
-        *(b"\x80\x04K\x00r%b." % struct.pack("<I", place) for place in (10**6, 3 * 10**8, 2**32 - 1)),  # a place of memory
+        *(
+            b"\x80\x04K\x00r%b." % struct.pack("<I", place) for place in (10**6, 3 * 10**8, 2**32 - 1)
+        ),  # a place of memory
         *(b"\x80\x04\x8e%b" % struct.pack("<Q", size) for size in (10**6, 2**31, 2**62, 2**64 - 1)),  # bytes to come
         *(b"\x80\x04\x95%bK\x00." % struct.pack("<Q", size) for size in (0, 2**31, 2**64 - 1)),  # a frame
-        *(b"(" * DEEP, b"]" * 9 + b".", b"\x80\xff.", b"P1\n.", b"\x82\x01.", b"\x80\x02K\x00Q.", b"I" + DIGITS + b"\n."),
+        *(
+            b"(" * DEEP,
+            b"]" * 9 + b".",
+            b"\x80\xff.",
+            b"P1\n.",
+            b"\x82\x01.",
+            b"\x80\x02K\x00Q.",
+            b"I" + DIGITS + b"\n.",
+        ),
         b"\x80\x02" + b"]" * DEEP + b"a" * (DEEP - 1) + b".",
     ]
 
@@ -376,7 +407,8 @@ PICKLE = Form(
 )
 
 PICKLE_OR_ZIP = Form(
-    scratched, lambda valid: [b"", valid[:-1], *evil_pickles(), *(archived([("a/data.pkl", evil)]) for evil in evil_pickles())]
+    scratched,
+    lambda valid: [b"", valid[:-1], *evil_pickles(), *(archived([("a/data.pkl", evil)]) for evil in evil_pickles())],
 )
 
 
@@ -427,9 +459,7 @@ def nasty_tensors(valid: bytes) -> list[bytes]:
 
 
 TENSORS = Form(
-    lambda valid: mostly(
-        edited(tensor_parts(valid)[0]).map(lambda header: tensors(header, tensor_parts(valid)[1]))
-    ),
+    lambda valid: mostly(edited(tensor_parts(valid)[0]).map(lambda header: tensors(header, tensor_parts(valid)[1]))),
     nasty_tensors,
 )
 
@@ -439,7 +469,9 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(width: int, height: int, depth: int = 8, colour: int = 0, more: bytes = b"", data: bytes = bytes(1000)) -> bytes:
+def png(
+    width: int, height: int, depth: int = 8, colour: int = 0, more: bytes = b"", data: bytes = bytes(1000)
+) -> bytes:
     """A PNG file whose header claims this; more: chunks before the pixels."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     end = chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
@@ -469,7 +501,16 @@ def pictures() -> list[bytes]:
 def nasty_pictures(valid: bytes) -> list[bytes]:
     """Headers that claim far more pixels than there are, chunks that unpack to far more, sides of nothing."""
     text = b"a\x00\x00" + zlib.compress(bytes(50 * 2**20))
-    sizes = [(0, 0), (1, 1), (1, 0), (2**31 - 1, 2**31 - 1), (60_000, 60_000), (13_000, 13_000), (2**31 - 1, 1), (100_000, 1)]
+    sizes = [
+        (0, 0),
+        (1, 1),
+        (1, 0),
+        (2**31 - 1, 2**31 - 1),
+        (60_000, 60_000),
+        (13_000, 13_000),
+        (2**31 - 1, 1),
+        (100_000, 1),
+    ]
     return [
         *(b"", valid[:8], valid[: len(valid) // 2], valid[:-12], valid * 2),
         *(png(*size) for size in sizes),
@@ -491,12 +532,16 @@ def nasty_pictures(valid: bytes) -> list[bytes]:
     ]
 
 
-PICTURE = Form(
-    lambda valid: st.sampled_from([valid, *pictures()]).flatmap(scratched), nasty_pictures, pictures
-)
+PICTURE = Form(lambda valid: st.sampled_from([valid, *pictures()]).flatmap(scratched), nasty_pictures, pictures)
 MASK = Form(
     scratched,
-    lambda valid: [*nasty_pictures(valid), saved("RGB", "PNG"), saved("1", "PNG"), saved("I;16", "PNG"), saved("RGBA", "PNG")],
+    lambda valid: [
+        *nasty_pictures(valid),
+        saved("RGB", "PNG"),
+        saved("1", "PNG"),
+        saved("I;16", "PNG"),
+        saved("RGBA", "PNG"),
+    ],
 )
 
 
@@ -516,7 +561,13 @@ def clip(kind: str, codec: str, form: str = "yuv420p", frames: int = 12, size: t
 
 def clips() -> list[bytes]:
     """Valid videos of several containers and codecs."""
-    kinds = [("matroska", "ffv1"), ("matroska", "mpeg4"), ("mpegts", "mpeg2video"), ("avi", "mjpeg"), ("mpeg", "mpeg1video")]
+    kinds = [
+        ("matroska", "ffv1"),
+        ("matroska", "mpeg4"),
+        ("mpegts", "mpeg2video"),
+        ("avi", "mjpeg"),
+        ("mpeg", "mpeg1video"),
+    ]
     return [*(clip(kind, codec, "yuvj420p" if codec == "mjpeg" else "yuv420p") for kind, codec in kinds), sound()]
 
 

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from handful.errors import HandfulError
+from handful.errors import HandfulError, first_line
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -70,5 +70,5 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except FileNotFoundError as error:
         raise HandfulError(f"{path} is missing.") from error
-    except (SafetensorError, OSError) as error:
-        raise HandfulError(f"{path} is damaged or not a safetensors file ({error}).") from error
+    except (SafetensorError, OSError, RuntimeError) as error:  # of torch, for more dimensions than it has
+        raise HandfulError(f"{path} is damaged or not a safetensors file ({first_line(error)}).") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ from handful.errors import HandfulError
 from handful.files import read_tensors, write_tensors
 from handful.methods import METHODS, Method
 from handful.problems import problem_of
-from handful.recipe import DataRecipe, Recipe, parse
+from handful.reading import from_json
+from handful.recipe import DataRecipe, Recipe, parse, read_text
 from handful.registry import build
 from handful.runtime import device, environment
 
@@ -84,7 +84,7 @@ class Run:
             if not folder.exists():
                 way_out = f"`handful train RECIPE --out {folder}` makes one"
             raise HandfulError(f"{folder} is not a run folder; {way_out}.")
-        return parse(path.read_text(encoding="utf-8"), str(path))
+        return parse(read_text(path), str(path))
 
     def weights(self, which: str) -> Path:
         """The file of the `best` or `last` weights."""
@@ -126,7 +126,7 @@ def trained_in(folder: Path) -> str:
     """The precision of a run's training; a run of before there was a choice does not say."""
     path = folder / "environment.json"
     try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("precision", "32-true"))
+        return str(from_json(path.read_text(encoding="utf-8")).get("precision", "32-true"))
     except (OSError, ValueError, AttributeError) as error:
         raise HandfulError(
             f"{path} is missing or damaged; the run cannot say in which precision it trained."
@@ -142,7 +142,7 @@ def described(data: Data) -> dict[str, Any]:
 def description(folder: Path) -> DescribedData | None:
     """The data of a run as its folder describes it; None if an older one does not, or is damaged."""
     try:
-        content = json.loads((folder / "split.json").read_text(encoding="utf-8"))
+        content = from_json((folder / "split.json").read_text(encoding="utf-8"))
         shape = tuple(int(side) for side in content["input_shape"])
         return DescribedData(content["name"], content["problem"], shape, dict(content["info"]), content)
     except (OSError, ValueError, KeyError, TypeError):
@@ -153,7 +153,7 @@ def check_split(folder: Path, data: Data) -> None:
     """Refuse data whose classes are split otherwise than when the run was made."""
     path = folder / "split.json"
     try:
-        written = json.loads(path.read_text(encoding="utf-8"))["hash"]
+        written = from_json(path.read_text(encoding="utf-8"))["hash"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HandfulError(
             f"{path} is missing or damaged; the run cannot say which classes it was trained on."

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from handful.errors import HandfulError
 from handful.files import to_json, write_text
+from handful.reading import from_yaml
 from handful.report.run_files import read_run
 
 
@@ -19,7 +18,7 @@ def write_record(run: Path, out: Path) -> Path:
     """
     folder = read_run(run)
     results = [result for result in folder.evaluations if result.split == "test"]
-    settings: dict[str, Any] = yaml.safe_load(folder.recipe) or {}
+    settings: dict[str, Any] = from_yaml(folder.recipe) or {}
     if not (results and settings):
         raise HandfulError(f"{run} has no recipe.yaml, or no test result yet, to make a record of; train it first.")
     stages = [read_run(path).metrics for path in (run / "pretrain", run) if path.is_dir()]

@@ -6,11 +6,12 @@ they are sound.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
+from json import JSONDecodeError
 from typing import Any, NamedTuple
 
 from handful.errors import unknown
+from handful.reading import from_json
 
 TEXTS = ("source", "kind", "tags", "origin", "label")  # of a record of ours, for people
 KEYS = ("image", "width", "height", "left", "right", "rails", "lines", *TEXTS)
@@ -150,9 +151,9 @@ def railsem19(text: str, say: Callable[[str], None]) -> Iterator[Record]:
 def parsed(text: str, say: Callable[[str], None]) -> Any:
     """The content of a JSON text; None, and a sentence, if it is none."""
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
+        return from_json(text)
+    except ValueError as error:
+        where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, JSONDecodeError) else ""
         say(f"it is no valid JSON{where}; write it anew")
         return None
 

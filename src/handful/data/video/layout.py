@@ -13,6 +13,7 @@ otherwise all are of one scene.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from numpy.typing import NDArray
 from handful import wording
 from handful.data.video.reading import VIDEOS, in_order, pictures_in
 from handful.data.video.store import Truth
-from handful.errors import HandfulError
+from handful.errors import HandfulError, first_line
+from handful.reading import read_array
 from handful.wording import printable
 
 TRAINING, TESTING = "training", "testing"
@@ -104,7 +106,7 @@ def layout_of(folder: Path) -> Layout | None:
 
     Raises HandfulError: several files of labels or masks, not one file of labels for each test clip.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return None
     parts = (folder / TRAINING).is_dir() or (folder / TESTING).is_dir()
     training, testing = (clips_of(folder / part) for part in (TRAINING, TESTING)) if parts else (videos_in(folder), [])
@@ -185,9 +187,9 @@ def entries(folder: Path) -> Iterable[Path]:
 def checked(file: Path, frames: int, clips: str) -> NDArray[np.uint8]:
     """The labels of a file, uint8 [frames], whatever their shape and type."""
     try:
-        labels = np.load(file).ravel()
+        labels = read_array(file).ravel()
         wrong = labels[(labels != 0) & (labels != 1)]
-    except Exception as error:  # of damaged bytes numpy raises nearly anything
+    except (OSError, ValueError, TypeError) as error:  # TypeError: of a type whose values are no numbers
         raise HandfulError(f"{printable(file)} holds no labels ({error}); {FORM}.") from error
     if len(wrong):
         raise HandfulError(f"{printable(file)} has the label {wrong[0]}; {FORM}.")
@@ -208,7 +210,8 @@ def packed_masks(file: Path, frames: int) -> tuple[NDArray[np.uint8], tuple[int,
         expected = frames, -(-height * width // 8)
     except Exception as error:
         raise HandfulError(
-            f"{printable(file)} holds no masks ({error}); they are `bits`, of numpy.packbits, and `shape`, (h, w)."
+            f"{printable(file)} holds no masks ({first_line(error)}); they are `bits`, of numpy.packbits, "
+            "and `shape`, (h, w)."
         ) from error
     if bits.shape != expected or bits.dtype != np.uint8:
         raise HandfulError(

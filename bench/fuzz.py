@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fuzz_targets import Target
 
 ENGINES = ("nasty", "hypothesis", "atheris")
-HANG = 60.0  # seconds for one input
+HANG = 30.0  # seconds for one input
 MEMORY = (
     3 * 2**30
 )  # bytes more than before the first input: a picture of 178 million pixels, the most allowed, takes 2.9
@@ -248,7 +248,7 @@ def child(target: Target, engine: str, sandbox: Path, counts: Any, seconds: floa
     os.environ.update(
         HANDFUL_CACHE=str(sandbox / "given" / "cache"),
         TMPDIR=str(sandbox / "given" / "tmp"),
-        HOME=str(sandbox / "given"),
+        HOME=str(sandbox / "given"), TORCHINDUCTOR_CACHE_DIR=str(sandbox / "given" / "torch"),
     )
     os.environ.pop("HANDFUL_DATA", None)
     tempfile.tempdir = None  # as TMPDIR says

@@ -549,7 +549,7 @@ def clip(kind: str, codec: str, form: str = "yuv420p", frames: int = 12, size: t
     """A video of noise."""
     content = io.BytesIO()
     with av.open(content, "w", format=kind) as container:
-        stream: Any = container.add_stream(codec, rate=10, options={"g": "4"})
+        stream: Any = container.add_stream(codec, rate=25, options={"g": "4"})
         (stream.width, stream.height), stream.pix_fmt = size, form
         random = np.random.default_rng(0)
         for _ in range(frames):

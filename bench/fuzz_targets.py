@@ -53,6 +53,7 @@ from handful.data.store import open_store, write_store
 from handful.data.video.store import Clip, Truth
 from handful.data.video.store import stored as stored_clips
 from handful.episodes import EpisodeSampler
+from handful.errors import HandfulError
 from handful.files import read_tensors, write_tensors
 from handful.model import LineModel, VideoModel, load_model
 from handful.model.rails.card import LineCard
@@ -519,6 +520,7 @@ def ask(folder: Path) -> None:
     assert answer.status_code < 500 or answer.status_code in (501, 503), f"{answer.status_code}: {answer.text[:200]}"
     if answer.status_code >= 400:
         assert list(answer.json()) == ["error"], answer.text[:200]
+        raise HandfulError(answer.json()["error"])
 
 
 def answers_of(described: dict[str, Any], method: str, target: str) -> dict[str, Any] | None:

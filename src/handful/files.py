@@ -16,6 +16,8 @@ from safetensors.torch import save_file
 
 from handful.errors import HandfulError, first_line
 
+MOST_DIMENSIONS = 64  # that torch computes with
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary name beside `path`, flush it to disk, and rename it to `path`."""
@@ -67,8 +69,13 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            told = dict(file.metadata() or {})
     except FileNotFoundError as error:
         raise HandfulError(f"{path} is missing.") from error
-    except (SafetensorError, OSError, RuntimeError) as error:  # of torch, for more dimensions than it has
+    except (SafetensorError, OSError) as error:
         raise HandfulError(f"{path} is damaged or not a safetensors file ({first_line(error)}).") from error
+    for name, tensor in tensors.items():
+        if tensor.dim() > MOST_DIMENSIONS:
+            raise HandfulError(f"{path} is damaged: {name} has {tensor.dim()} dimensions.")
+    return tensors, told

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, PositiveInt
 from torch import nn
 
 from handful.backbones import BACKBONES, weights_to_follow
@@ -139,14 +140,24 @@ def described(data: Data) -> dict[str, Any]:
     return {**data.describe(), "input_shape": list(data.input_shape), "info": {"inverted": inverted}}
 
 
+class Description(BaseModel):
+    """What `split.json` says of the data, beside what is in which split."""
+
+    name: str
+    problem: str
+    hash: str
+    input_shape: list[PositiveInt]
+    info: dict[str, Any]
+
+
 def description(folder: Path) -> DescribedData | None:
     """The data of a run as its folder describes it; None if an older one does not, or is damaged."""
     try:
         content = from_json((folder / "split.json").read_text(encoding="utf-8"))
-        shape = tuple(int(side) for side in content["input_shape"])
-        return DescribedData(content["name"], content["problem"], shape, dict(content["info"]), content)
-    except (OSError, ValueError, KeyError, TypeError):
+        found = Description.model_validate(content)
+    except (OSError, ValueError):
         return None
+    return DescribedData(found.name, found.problem, tuple(found.input_shape), found.info, content)
 
 
 def check_split(folder: Path, data: Data) -> None:

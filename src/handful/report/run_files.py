@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FiniteFloat, ValidationError, model_validator
 
 from handful.errors import HandfulError
 from handful.reading import from_json, from_yaml
@@ -60,7 +60,7 @@ class Evaluation(BaseModel):
     by_inner_step: list[Score] = []
     by_inner_step_ci95: list[Score] = []
     floors: dict[str, Floor] = {}
-    seconds: float | None = None
+    seconds: FiniteFloat | None = None
     note: str | None = None
     run: dict[str, Any] = {}
     per_task: list[Score] = []

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import io
 import json
 import multiprocessing
 import os
@@ -25,7 +26,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.util import find_spec
@@ -43,6 +44,7 @@ MEMORY = (
 SENTENCE = 10_000  # characters: what is said of an input is not as long as a large input
 ROUND = 200  # inputs between two looks at the time
 SEED = 1
+LONGEST = 65_536  # bytes of an input that atheris changes
 PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -221,17 +223,22 @@ def by_hypothesis(watch: Watch, seconds: float, inputs: int) -> None:
 
 
 def by_atheris(watch: Watch, seconds: float, inputs: int) -> None:
-    """Bytes, guided by the code that they reach; it ends the process itself."""
+    """Bytes, guided by the code that they reach, beginning with what is valid and what is nasty."""
     import atheris
 
-    form, corpus = watch.target.form, watch.folder.parent / "corpus"
+    form, corpus, end = watch.target.form, watch.folder.parent / "corpus", time.monotonic() + seconds
     corpus.mkdir()
     for number, content in enumerate([watch.valid, *form.others(), *form.nasty(watch.valid)]):
-        if len(content) < 2**16:
+        if len(content) < LONGEST:
             (corpus / str(number)).write_bytes(content)
-    bound = f"-runs={inputs}" if inputs else f"-max_total_time={max(1, round(seconds))}"
-    options = [bound, f"-seed={SEED}", "-max_len=65536", "-rss_limit_mb=0", "-timeout=0", f"-artifact_prefix={corpus}/"]
-    atheris.Setup(["fuzz", *options, str(corpus)], watch)
+
+    def give(content: bytes) -> None:
+        if watch.counts[TRIED] >= inputs if inputs else time.monotonic() >= end:
+            os._exit(0)  # libFuzzer's own end takes down the process, however it ends
+        watch(content)
+
+    unbounded = ["-runs=-1", "-timeout=1000000", "-rss_limit_mb=0"]  # hangs and memory are watched here
+    atheris.Setup(["fuzz", *unbounded, f"-seed={SEED}", f"-max_len={LONGEST}", str(corpus)], give)
     atheris.Fuzz()
 
 
@@ -248,7 +255,8 @@ def child(target: Target, engine: str, sandbox: Path, counts: Any, seconds: floa
     os.environ.update(
         HANDFUL_CACHE=str(sandbox / "given" / "cache"),
         TMPDIR=str(sandbox / "given" / "tmp"),
-        HOME=str(sandbox / "given"), TORCHINDUCTOR_CACHE_DIR=str(sandbox / "given" / "torch"),
+        HOME=str(sandbox / "given"),
+        TORCHINDUCTOR_CACHE_DIR=str(sandbox / "given" / "torch"),
     )
     os.environ.pop("HANDFUL_DATA", None)
     tempfile.tempdir = None  # as TMPDIR says
@@ -406,7 +414,7 @@ def main(more: Sequence[Target] = ()) -> int:
     if "atheris" in engines:
         import atheris
 
-        with atheris.instrument_imports(include=["handful"]):
+        with redirect_stderr(io.StringIO()), atheris.instrument_imports(include=["handful"]):  # it names each module
             import fuzz_targets
     else:
         import fuzz_targets

@@ -511,7 +511,7 @@ def ask(folder: Path) -> None:
     answer = client.request(
         head.method.decode("latin-1"),
         path if path.startswith("/") else "/",
-        headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers],
+        headers=[(bytes(name), bytes(value)) for name, value in head.headers],
         content=body,
         follow_redirects=False,
     )

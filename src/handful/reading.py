@@ -6,8 +6,8 @@ Nothing in it is run, and nothing is made that is far larger than what is writte
 from __future__ import annotations
 
 import json
-import tokenize
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from handful.errors import first_line
 
+MAGIC = b"\x93NUMPY"
+# What numpy, and the parser of Python that it asks, say of a damaged header.
+BAD_HEADER = (ValueError, TypeError, EOFError, OverflowError, MemoryError, RecursionError, SyntaxError, TokenError)
 LARGEST = 100_000  # things in a YAML text, each counted as often as an alias repeats it
 
 
@@ -72,13 +75,20 @@ def read_array(path: Path, mapped: bool = False) -> NDArray[Any]:
 
     It is mapped in any case first: that compares the size that its header claims with that of the file.
     """
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) != MAGIC:  # numpy would try it as an archive, or as a pickle
+            raise ValueError("it is no .npy file")
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (EOFError, OverflowError, MemoryError, RecursionError, SyntaxError, TypeError, tokenize.TokenError) as error:
-        raise ValueError(first_line(error)) from error
-    except ValueError as error:
-        raise ValueError(first_line(error)) from error
-    if not isinstance(found, np.ndarray):
-        found.close()
-        raise ValueError("it is an archive of arrays, not one")
+    except (
+        ValueError,
+        EOFError,
+        OverflowError,
+        MemoryError,
+        RecursionError,
+        SyntaxError,
+        TypeError,
+        TokenError,
+    ) as error:
+        raise ValueError(first_line(error)) from error  # of a damaged header numpy and the parser of Python raise these
     return found if mapped else np.array(found)

@@ -97,7 +97,7 @@ def tusimple(text: str, say: Callable[[str], None]) -> Iterator[Record]:
                 for lane in content["lanes"]
             ]
             yield Record(content["raw_file"], *TUSIMPLE_SIZE, named(lanes, TUSIMPLE_SIZE[0]))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             say(f"line {number}: raw_file, h_samples and lanes should be there, each lane as long as h_samples")
 
 
@@ -144,7 +144,7 @@ def railsem19(text: str, say: Callable[[str], None]) -> Iterator[Record]:
         single = [thing["polyline"] for thing in rails if "polyline" in thing]
         lines |= {f"rail {i}": line for i, line in enumerate(single, 1)}
         yield Record(f"{content['frame']}.jpg", width, height, lines)
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         say("frame, imgWidth, imgHeight and objects should be there, each rail as two polylines of points or one")
 
 

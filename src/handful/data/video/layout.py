@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,8 @@ TRAINING, TESTING = "training", "testing"
 PLACES = ("videos", "frames", ".")  # of the clips of a part; that with the most of them counts, the first of equals
 WHOLE, BY_CLIP = ("frame_labels*.npy", "labels.npy"), ("labels", "test_frame_mask")
 MASKS = "pixel_masks*.npz"
+SIDE_BYTES, HEADER_BYTES = 8, 10_000  # of a number, and of what numpy writes before an array
+MOST_PIXELS = 2**28  # of a mask
 FORM = "they are numbers, 1 where a frame is abnormal and else 0"
 
 
@@ -201,14 +204,26 @@ def checked(file: Path, frames: int, clips: str) -> NDArray[np.uint8]:
     return labels.astype(np.uint8)
 
 
+def member(content: Any, name: str, size: int) -> NDArray[Any]:
+    """An array of an opened .npz file; ValueError for one that unpacks to more than so many bytes, and its header."""
+    if content.zip.getinfo(f"{name}.npy").file_size > size + HEADER_BYTES:
+        raise ValueError(f"{name} is larger than {size:,} bytes")
+    found = content[name]
+    if not isinstance(found, np.ndarray):  # its bytes, if it is none
+        raise ValueError(f"{name} is no array")
+    return found
+
+
 def packed_masks(file: Path, frames: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """The masks of a file, packed, uint8 [frames, ceil(h w / 8)], and their (h, w)."""
     try:
         with np.load(file) as content:
-            bits = content["bits"]
-            height, width = map(int, content["shape"])
-        expected = frames, -(-height * width // 8)
-    except Exception as error:
+            height, width = map(int, member(content, "shape", 2 * SIDE_BYTES))
+            if not 0 <= height * width <= MOST_PIXELS:
+                raise ValueError(f"they are of {width}x{height} pixels")
+            expected = frames, -(-height * width // 8)
+            bits = member(content, "bits", expected[0] * expected[1])
+    except Exception as error:  # of damaged bytes numpy raises nearly anything
         raise HandfulError(
             f"{printable(file)} holds no masks ({first_line(error)}); they are `bits`, of numpy.packbits, "
             "and `shape`, (h, w)."

@@ -191,9 +191,9 @@ def peak() -> int:
 
 
 def by_hand(watch: Watch, seconds: float, inputs: int) -> None:
-    """The valid file, others of its kind, and the nasty ones, of which nothing is left out."""
-    form = watch.target.form
-    for content in [watch.valid, *form.others(), *form.nasty(watch.valid)]:
+    """The valid file, others of its kind, the nasty ones, and, where no number bounds it, each part wrong in turn."""
+    form, valid = watch.target.form, watch.valid
+    for content in [valid, *form.others(), *form.nasty(valid), *([] if inputs else form.everywhere(valid))]:
         watch(content)
 
 

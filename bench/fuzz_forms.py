@@ -31,11 +31,13 @@ Bytes: TypeAlias = st.SearchStrategy[bytes]
 class Form(NamedTuple):
     """A kind of file.
 
-    damaged(valid file): such files, damaged; nasty(valid file): what was made by hand; others: further valid files.
+    damaged(valid file): such files, damaged by chance; nasty(valid file): what was made by hand; everywhere(valid
+    file): with each of its parts wrong in turn; others: further valid files.
     """
 
     damaged: Callable[[bytes], Bytes]
     nasty: Callable[[bytes], list[bytes]]
+    everywhere: Callable[[bytes], list[bytes]] = lambda valid: []
     others: Callable[[], list[bytes]] = list
 
 
@@ -142,19 +144,28 @@ NO_TEXT = [b"", b"\x00", b"\xff\xfe\x00", b"\xef\xbb\xbf", b"a" * 10**6, DIGITS,
 NO_JSON = [b"null", b"[]", b"{}", b"NaN", b"1e999", b'""', b"[" * DEEP, b'{"a":' * DEEP, b'{"a": %b}' % DIGITS]
 
 
-def every_key(valid: Any, write: Callable[[Any], bytes]) -> list[bytes]:
-    """Without each key in turn, and with each key as what no key may be."""
-    if not isinstance(valid, dict):
-        return []
-    return [
-        *(write({key: value for key, value in valid.items() if key != left_out}) for left_out in valid),
-        *(write(changed(valid, **{key: new})) for key in valid for new in (None, [], {}, math.nan, 10**30, "x" * 5000)),
-    ]
+WRONG = (None, [], {}, math.nan, 2**31, 10**30, "x" * 5000)
+
+
+def every_place(valid: Any, write: Callable[[Any], bytes]) -> list[bytes]:
+    """A tree without what stands at each of its places in turn, and with each wrong value there."""
+    found = []
+    for *before, last in places(valid)[1:]:
+        for wrong in (*WRONG, ...):
+            other = copy.deepcopy(valid)
+            inside = at(other, tuple(before))
+            if wrong is ...:
+                del inside[last]
+            else:
+                inside[last] = wrong
+            found.append(write(other))
+    return found
 
 
 JSON = Form(
     lambda valid: mostly(edited(json.loads(valid)).map(as_json)),
-    lambda valid: [*NO_TEXT, *NO_JSON, *every_key(json.loads(valid), as_json)],
+    lambda valid: [*NO_TEXT, *NO_JSON],
+    lambda valid: every_place(json.loads(valid), as_json),
 )
 JSON_LINES = Form(
     lambda valid: mostly(
@@ -162,7 +173,8 @@ JSON_LINES = Form(
             lambda rows: b"\n".join(map(as_json, rows if isinstance(rows, list) else [rows]))
         )
     ),
-    lambda valid: [*NO_TEXT, *NO_JSON, *every_key(json.loads(valid.splitlines()[0]), as_json)],
+    lambda valid: [*NO_TEXT, *NO_JSON],
+    lambda valid: every_place(json.loads(valid.splitlines()[0]), as_json),
 )
 
 ALIASES = b", ".join(b"k%d: &a%d [%b]" % (i, i, b", ".join([b"*a%d" % (i - 1)] * 9)) for i in range(1, 30))
@@ -183,10 +195,14 @@ def nasty_yaml(valid: bytes) -> list[bytes]:
     rest = as_yaml({key: value for key, value in content.items() if key != "name"})
     names = [b"name: %b\n" % odd + rest for odd in ODD_YAML]
     bombs = [rest.replace(b"name: ", b"odd: %b\n  name: " % BOMB), b"odd: %b\n" % BOMB + valid]
-    return [*NO_TEXT, *ODD_YAML, *bombs, *names, *every_key(content, as_yaml)]
+    return [*NO_TEXT, *ODD_YAML, *bombs, *names]
 
 
-YAML = Form(lambda valid: mostly(edited(yaml.safe_load(valid)).map(as_yaml)), nasty_yaml)
+YAML = Form(
+    lambda valid: mostly(edited(yaml.safe_load(valid)).map(as_yaml)),
+    nasty_yaml,
+    lambda valid: every_place(yaml.safe_load(valid), as_yaml),
+)
 
 WORDS = ["=", ".", "..", "train", "steps", "train.steps", "a.b.c", "evaluate.also", "name", "null", "[", "{", ": ", "é"]
 VALUES = st.one_of(st.sampled_from(WORDS), st.sampled_from(EXTREMES).map(lambda value: as_yaml(value).decode().strip()))
@@ -532,7 +548,7 @@ def nasty_pictures(valid: bytes) -> list[bytes]:
     ]
 
 
-PICTURE = Form(lambda valid: st.sampled_from([valid, *pictures()]).flatmap(scratched), nasty_pictures, pictures)
+PICTURE = Form(lambda valid: st.sampled_from([valid, *pictures()]).flatmap(scratched), nasty_pictures, others=pictures)
 MASK = Form(
     scratched,
     lambda valid: [
@@ -598,4 +614,4 @@ def nasty_clips(valid: bytes) -> list[bytes]:
     ]
 
 
-VIDEO = Form(lambda valid: st.sampled_from([valid, *clips()]).flatmap(scratched), nasty_clips, clips)
+VIDEO = Form(lambda valid: st.sampled_from([valid, *clips()]).flatmap(scratched), nasty_clips, others=clips)

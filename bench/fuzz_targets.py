@@ -246,7 +246,7 @@ def lists(folder: Path) -> None:
 
 
 def without_digest(folder: Path) -> None:
-    """Weights that fit any card: else a damaged card would be refused for the digest that they name, and for no more."""
+    """Weights that fit any card: else one that was damaged would be refused for the digest that they name alone."""
     file = folder / "model.safetensors"
     write_tensors(file, read_tensors(file)[0])
 
@@ -366,7 +366,7 @@ def read_parts(folder: Path) -> None:
     recipe = load_recipe(str(folder / "run" / "recipe.yaml"))
     plain = {"steps": 0, "validation_tasks": 2, "tasks_per_step": 2}
     content = recipe.model_dump()
-    content["data"] = {"name": "random", "image_size": 28}
+    content["data"] = {"name": "folder", "root": str(folder / "photos"), "image_size": 16, "channels": 1}
     content["pretrain"] = None
     content["train"] = {**content["train"], **plain, "shot": 1, "query": 1}
     content["evaluate"] = {**content["evaluate"], "tasks": 2, "query": 1, "shot": 1, "also": []}
@@ -384,15 +384,16 @@ def read_store(folder: Path) -> None:
 def read_clip_cache(folder: Path) -> None:
     """Clips that were kept."""
     found = stored_clips(folder / "kept", few_clips(), 16, 1, few_truths)
-    assert found.frames[35].any() and len(found.names) == len(found.scenes) == len(found.starts) - 1 == 3
-    assert found.masks is not None and found.abnormal is not None
-    assert found.masks.of(np.arange(24, 36)).shape == (12, 4, 4) and found.abnormal.shape == (36,)
+    assert found.masks is not None
+    assert found.abnormal is not None
+    assert found.masks.of(np.arange(24, 36)).shape == (12, 4, 4)
+    assert (len(found.names), len(found.scenes), len(found.starts), len(found.abnormal)) == (3, 3, 4, 36)
 
 
 def read_frame_cache(folder: Path) -> None:
     """Annotated frames that were kept."""
     pixels, lines, names = stored_frames(folder / "kept", 2, few_frames)
-    assert pixels.shape == (2, 3, 288, 512) and len(lines) == len(names) == 2
+    assert (pixels.shape, len(lines), len(names)) == ((2, 3, 288, 512), 2, 2)
     assert all(line.ndim == 2 for found in lines for line in found.values())
 
 
@@ -533,7 +534,7 @@ def answers_of(described: dict[str, Any], method: str, target: str) -> dict[str,
 
 
 def requests_of(valid: bytes) -> st.SearchStrategy[bytes]:
-    """Requests that schemathesis makes of what the app says of its endpoints, those that it should refuse among them."""
+    """Requests by schemathesis, of what the app says of its endpoints: such as it should answer, and should refuse."""
     import schemathesis
     from schemathesis import GenerationMode
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import struct
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,8 @@ def read_pickle(path: Path) -> Any:
     """
     try:
         with path.open("rb") as file:
-            held = PlainUnpickler(file, encoding="latin1").load()
-            if size(held, {}) > OFTEN * file.tell():
+            held = PlainUnpickler(Bounded(file, path.stat().st_size), encoding="latin1").load()
+            if size_of(held, {}) > OFTEN * file.tell():
                 raise ValueError("it repeats what it holds over and over")
             return unwrapped(held)
     except FileNotFoundError as error:
@@ -40,14 +40,22 @@ def read_pickle(path: Path) -> Any:
         ) from error
 
 
-def size(value: Any, known: dict[int, int]) -> int:
+def size_of(value: Any, known: dict[int, int]) -> int:
     """Things in a value and in all that it holds, as often as they are there; known: the sizes that were counted."""
     if not isinstance(value, list | tuple | dict):
         return 1
     if id(value) not in known:
         inside = value.values() if isinstance(value, dict) else value
-        known[id(value)] = 1 + sum(size(item, known) for item in inside)
+        known[id(value)] = 1 + sum(size_of(item, known) for item in inside)
     return known[id(value)]
+
+
+class Bounded:
+    """A file of `size` bytes, of which no more are asked for: Python makes room for as many as are."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.read = lambda count: file.read(min(count, size))
+        self.readline = file.readline
 
 
 class PlainDtype:
@@ -116,7 +124,7 @@ class PlainUnpickler(pickle._Unpickler):  # type: ignore[misc]
         (count,) = struct.unpack("<Q", self.read(8))
         self.append(self.read(count))
 
-    dispatch: ClassVar[dict[int, Any]] = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: load_bytes}  # type: ignore[attr-defined]
+    dispatch: ClassVar[Any] = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: load_bytes}  # type: ignore[attr-defined]
 
     def find_class(self, module: str, name: str) -> Any:
         """A stand-in; ValueError for any other name."""

@@ -59,10 +59,10 @@ def load_frames(path: str | Path) -> list[Frame]:
 def survey_frames(path: str | Path) -> Annotations | None:
     """All that a file or a folder annotates, and what is wrong with it; None if it is nothing of the kind."""
     path = Path(path)
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path.is_file, of a name that is too long it makes nothing
         kind = format_of(path)
         return None if kind is None else read([path], kind)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return None
     for place in RAILSEM19:
         if files := sorted((path / place).glob("*.json")):

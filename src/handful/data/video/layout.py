@@ -218,6 +218,8 @@ def packed_masks(file: Path, frames: int) -> tuple[NDArray[np.uint8], tuple[int,
     """The masks of a file, packed, uint8 [frames, ceil(h w / 8)], and their (h, w)."""
     try:
         with np.load(file) as content:
+            if absent := {"bits", "shape"} - {*content.files}:
+                raise ValueError(f"it has no {min(absent)}")
             height, width = map(int, member(content, "shape", 2 * SIDE_BYTES))
             if not 0 <= height * width <= MOST_PIXELS:
                 raise ValueError(f"they are of {width}x{height} pixels")

@@ -60,7 +60,7 @@ def test_set_changes_one_key() -> None:
         ("evaluate.also=[{querry: 1}]", r"There is no recipe key .*querry'; did you mean '.*query'\?"),
         ("train.steps.more=1", r"'steps' is a value, not a section"),
         ("train.steps", r"--set takes key=value"),
-        ("train.lr=[1", r"--set train.lr=\[1: '\[1' is not valid YAML"),
+        ("train.lr=[1", r"--set train.lr: '\[1' is not valid YAML"),
         ("backbone.channels=0", r"backbone.channels is 0 in the recipe"),
         ("train.optimizer=sdg", r"train.optimizer is 'sdg': input should be 'adam' or 'sgd'"),
         (

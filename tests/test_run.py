@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from handful.errors import HandfulError
-from handful.run import Run
+from handful.run import Run, description
 from tests.conftest import Command, ok, refused
 
 
@@ -40,3 +41,22 @@ def test_a_run_is_fitted_on_without_its_data(
     del older["input_shape"]
     (run / "split.json").write_text(json.dumps(older), encoding="utf-8")
     refused(handful("fit", support, "--from", run, "--out", tmp_path / "old", "--data", data), "There is no folder")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"name": []}, {"problem": None}, {"problem": []}, {"input_shape": [0]}, {"input_shape": "x"}, {"info": 3}],
+)
+def test_a_description_that_was_changed_is_none(tmp_path: Path, changes: dict[str, Any]) -> None:
+    sound = {"name": "a", "problem": "classification", "hash": "b", "input_shape": [1, 16, 16], "info": {}}
+    (tmp_path / "split.json").write_text(json.dumps(sound), encoding="utf-8")
+    assert description(tmp_path) is not None
+    (tmp_path / "split.json").write_text(json.dumps({**sound, **changes}), encoding="utf-8")
+    assert description(tmp_path) is None
+
+
+def test_a_recipe_in_another_encoding(tmp_path: Path) -> None:
+    for name in ("recipe.yaml", "environment.json", "split.json"):
+        (tmp_path / name).write_bytes(b"\xff\xfe")
+    with pytest.raises(HandfulError, match=r"recipe.yaml cannot be read as a recipe"):
+        Run.read_recipe(tmp_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import platform
 import shutil
@@ -27,6 +26,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from handful.errors import HandfulError, first_line
 from handful.files import append, is_temporary, read_tensors, sweep, to_json, write_tensors, write_text
 from handful.processes import rank
+from handful.reading import from_json
 from handful.recipe import NO_MATTER, Recipe
 from handful.run import BEFORE_THE_RECIPE, METRICS, WRITTEN, Run, is_run, trained_in
 from handful.runtime import Precision
@@ -179,8 +179,8 @@ def resume(out: Path, learner: nn.Module, optimizer: Optimizer, schedule: LRSche
                 states.setdefault(int(index), {})[key] = value
         learner.load_state_dict(weights)
         optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-        schedule.load_state_dict(json.loads(metadata["schedule"]))
-        told = json.loads(metadata["progressed"])
+        schedule.load_state_dict(from_json(metadata["schedule"]))
+        told = from_json(metadata["progressed"])
         known = {field.name for field in fields(Progressed)}  # older checkpoints tell more
         progressed = Progressed(**{key: value for key, value in told.items() if key in known})
     except (KeyError, ValueError, TypeError, RuntimeError) as error:

@@ -18,7 +18,13 @@ def unknown(kind: str, name: str, known: Iterable[str], listed: str = "") -> Han
     known = sorted(known)
     near = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"{listed} names all." if listed else f"known: {', '.join(known)}."
-    return HandfulError(f"There is no {kind} {name!r}; {hint}")
+    return HandfulError(f"There is no {kind} {shown(name)}; {hint}")
+
+
+def shown(value: object, most: int = 200) -> str:
+    """A value as Python writes it, cut off where it is long."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def first_line(error: BaseException) -> str:

@@ -15,7 +15,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from handful.errors import HandfulError
+from handful.errors import HandfulError, first_line
+
+MOST_DIMENSIONS = 64  # that torch computes with
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -96,8 +98,13 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            told = dict(file.metadata() or {})
     except FileNotFoundError as error:
         raise HandfulError(f"{path} is missing.") from error
     except (SafetensorError, OSError) as error:
-        raise HandfulError(f"{path} is damaged or not a safetensors file ({error}).") from error
+        raise HandfulError(f"{path} is damaged or not a safetensors file ({first_line(error)}).") from error
+    for name, tensor in tensors.items():
+        if tensor.dim() > MOST_DIMENSIONS:
+            raise HandfulError(f"{path} is damaged: {name} has {tensor.dim()} dimensions.")
+    return tensors, told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,10 +16,11 @@ from handful.backbones import BACKBONES
 from handful.data import DRAWN, FILMED, FRAMED, READERS
 from handful.data.augment import Augment
 from handful.decoders import DECODERS
-from handful.errors import HandfulError, unknown
+from handful.errors import HandfulError, shown, unknown
 from handful.inner_loop import NormStats
 from handful.methods import METHODS
 from handful.problems.video_anomaly.tasks import Support
+from handful.reading import from_yaml
 from handful.registry import check_options
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -220,10 +222,9 @@ class Recipe(_Section):
 def parse(text: str, source: str, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe from YAML text; `changes` are `a.b=value` settings on top of it."""
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        raise HandfulError(f"{source} is not valid YAML{f' (line {where.line + 1})' if where else ''}.") from error
+        content = from_yaml(text)
+    except ValueError as error:
+        raise HandfulError(f"{source} is {error}.") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise HandfulError(
             f"{source} is not a recipe: it should be a mapping with name, data, backbone, method, train."
@@ -244,20 +245,20 @@ def make_recipe(content: dict[str, Any], source: str = "recipe") -> Recipe:
 def read_section(text: str) -> dict[str, Any]:
     """A section of a recipe from its name, or from YAML such as `{name: protonet, distance: cosine}`."""
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise HandfulError(f"{text!r} is neither a name nor a section in YAML.") from error
+        content = from_yaml(text)
+    except ValueError as error:
+        raise HandfulError(f"{shown(text)} is neither a name nor a section in YAML.") from error
     if isinstance(content, str):
         return {"name": content}
     if isinstance(content, dict) and isinstance(content.get("name"), str) and all(isinstance(k, str) for k in content):
         return content
-    raise HandfulError(f"{text!r} is neither a name nor a section in YAML with a name.")
+    raise HandfulError(f"{shown(text)} is neither a name nor a section in YAML with a name.")
 
 
 def read_data_recipe(text: str) -> DataRecipe:
     """A `data` section from a name, or from YAML such as `{name: folder, root: photos}`."""
     section = read_section(text)
-    if (name := section["name"]) not in {**READERS, **DRAWN, **FRAMED, **FILMED} and Path(name).is_dir():
+    if (name := section["name"]) not in {**READERS, **DRAWN, **FRAMED, **FILMED} and os.path.isdir(name):
         raise HandfulError(f"{name} is a folder; to read it as a data set, say '{{name: folder, root: {name}}}'.")
     try:
         return DataRecipe(**section)
@@ -268,21 +269,24 @@ def read_data_recipe(text: str) -> DataRecipe:
 def find_recipe(name: str) -> Path:
     """The file of a recipe by file name, or by the name of a shipped one (`handful list recipes`)."""
     path = Path(name)
-    if not path.is_file() and (path.parent == Path() or name == f"recipes/{path.name}"):
+    if not os.path.isfile(path) and (path.parent == Path() or name == f"recipes/{path.name}"):
         path = SHIPPED / f"{path.name.removesuffix('.yaml')}.yaml"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise unknown("recipe file, or shipped recipe,", name, shipped_recipes(), "`handful list recipes`")
     return path
 
 
 def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     """The recipe that `find_recipe` finds; `changes` are `a.b=value` settings on top of it."""
-    path = find_recipe(name)
+    return parse(read_text(find_recipe(name)), str(name), changes).resolved()
+
+
+def read_text(path: Path) -> str:
+    """The text of a recipe's file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise HandfulError(f"{name} cannot be read as a recipe: {error}.") from error
-    return parse(text, str(name), changes).resolved()
+        raise HandfulError(f"{path} cannot be read as a recipe: {error}.") from error
 
 
 def shipped_recipes() -> list[str]:
@@ -304,16 +308,16 @@ def _set(content: dict[str, Any], change: str) -> None:
     """Apply one `a.b=value` change."""
     key, equals, value = change.partition("=")
     if not equals or not key:
-        raise HandfulError(f"--set takes key=value, such as train.steps=1000, not {change!r}.")
+        raise HandfulError(f"--set takes key=value, such as train.steps=1000, not {shown(change)}.")
     *sections, last = key.split(".")
     for section in sections:
         content = content.setdefault(section, {})
         if not isinstance(content, dict):
             raise HandfulError(f"--set {change}: {section!r} is a value, not a section.")
     try:
-        content[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise HandfulError(f"--set {change}: {value!r} is not valid YAML.") from error
+        content[last] = from_yaml(value)
+    except ValueError as error:
+        raise HandfulError(f"--set {key}: {shown(value)} is {error}.") from error
 
 
 def _section(model: Any, key: str) -> Any:
@@ -339,4 +343,4 @@ def _sentence(error: ValidationError, whole: Any = Recipe) -> str:
         keys = f"the key {absent[0]!r} is" if len(absent) == 1 else f"the keys {', '.join(absent)} are"
         return f"{keys} missing; recipes/ has examples, and `handful list recipes` names them."
     wrong = first["msg"].removeprefix("Value error, ")
-    return f"{where} is {first['input']!r}: {wrong[0].lower()}{wrong[1:]}."
+    return f"{where} is {shown(first['input'])}: {wrong[0].lower()}{wrong[1:]}."

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, PositiveInt
 from torch import nn
 
 from handful.backbones import BACKBONES, weights_to_follow
@@ -18,7 +18,8 @@ from handful.files import read_tensors, write_tensors
 from handful.methods import METHODS, Method
 from handful.problems import problem_of
 from handful.processes import by_first
-from handful.recipe import DataRecipe, Recipe, parse
+from handful.reading import from_json
+from handful.recipe import DataRecipe, Recipe, parse, read_text
 from handful.registry import build
 from handful.runtime import device, environment
 
@@ -85,7 +86,7 @@ class Run:
             if not folder.exists():
                 way_out = f"`handful train RECIPE --out {folder}` makes one"
             raise HandfulError(f"{folder} is not a run folder; {way_out}.")
-        return parse(path.read_text(encoding="utf-8"), str(path))
+        return parse(read_text(path), str(path))
 
     def weights(self, which: str) -> Path:
         """The file of the `best` or `last` weights."""
@@ -136,7 +137,7 @@ def trained_in(folder: Path) -> str:
     """The precision of a run's training; a run of before there was a choice does not say."""
     path = folder / "environment.json"
     try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("precision", "32-true"))
+        return str(from_json(path.read_text(encoding="utf-8")).get("precision", "32-true"))
     except (OSError, ValueError, AttributeError) as error:
         raise HandfulError(
             f"{path} is missing or damaged; the run cannot say in which precision it trained."
@@ -149,21 +150,31 @@ def described(data: Data) -> dict[str, Any]:
     return {**data.describe(), "input_shape": list(data.input_shape), "info": {"inverted": inverted}}
 
 
+class Description(BaseModel):
+    """What `split.json` says of the data, beside what is in which split."""
+
+    name: str
+    problem: str
+    hash: str
+    input_shape: list[PositiveInt]
+    info: dict[str, Any]
+
+
 def description(folder: Path) -> DescribedData | None:
     """The data of a run as its folder describes it; None if an older one does not, or is damaged."""
     try:
-        content = json.loads((folder / "split.json").read_text(encoding="utf-8"))
-        shape = tuple(int(side) for side in content["input_shape"])
-        return DescribedData(content["name"], content["problem"], shape, dict(content["info"]), content)
-    except (OSError, ValueError, KeyError, TypeError):
+        content = from_json((folder / "split.json").read_text(encoding="utf-8"))
+        found = Description.model_validate(content)
+    except (OSError, ValueError):
         return None
+    return DescribedData(found.name, found.problem, tuple(found.input_shape), found.info, content)
 
 
 def check_split(folder: Path, data: Data) -> None:
     """Refuse data whose classes are split otherwise than when the run was made."""
     path = folder / "split.json"
     try:
-        written = json.loads(path.read_text(encoding="utf-8"))["hash"]
+        written = from_json(path.read_text(encoding="utf-8"))["hash"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HandfulError(
             f"{path} is missing or damaged; the run cannot say which classes it was trained on."

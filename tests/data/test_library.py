@@ -152,3 +152,10 @@ def test_importing_is_cheap() -> None:
     code = "import sys, handful.data; print([m for m in ('matplotlib', 'fontTools') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("root", ["~nobody/x", "a" * 5000, "a\0b"])
+def test_a_root_that_no_folder_can_have(root: str) -> None:
+    for name in ("folder", "omniglot", "rails", "video_folder"):
+        with pytest.raises(HandfulError, match="folder"):
+            load(name, root)

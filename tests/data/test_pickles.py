@@ -1,7 +1,9 @@
 import io
 import pickle
 import struct
+import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +101,35 @@ def test_missing_and_damaged(tmp_path: Path) -> None:
         (tmp_path / "a.pkl").write_bytes(content)
         with pytest.raises(HandfulError, match=r"a.pkl is no pickle of plain data"):
             read_pickle(tmp_path / "a.pkl")
+
+
+def test_lists_that_stand_for_far_more_than_is_there(tmp_path: Path) -> None:
+    shared: Any = [0, 1]
+    for _ in range(40):
+        shared = [shared] * 8
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"data": shared}))
+    with pytest.raises(HandfulError, match="it repeats what it holds over and over"):
+        read_pickle(tmp_path / "a.pkl")
+
+
+SCALAR = b"\x80\x02cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\nX\x02\x00\x00\x00i8\x85R"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        SCALAR + b"\x8a\x05" + (2**34).to_bytes(5, "little") + b"\x86R.",  # so many bytes, by their number
+        b"\x80\x04K\x00r" + struct.pack("<I", 2**31) + b"N.",  # the place of an object among as many
+        b"\x80\x05\x96" + struct.pack("<Q", 2**34),  # bytes that do not follow
+        b"\x80\x05\x8e" + struct.pack("<Q", 2**34),
+        b"\x80\x04" + b"]" * 5000 + b"a" * 4999 + b".",
+    ],
+)
+def test_what_claims_gigabytes(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.pkl").write_bytes(content)
+    tracemalloc.start()
+    with suppress(HandfulError):
+        read_pickle(tmp_path / "a.pkl")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**26

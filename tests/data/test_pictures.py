@@ -60,3 +60,21 @@ def test_of_an_animation_the_first_picture_counts(tmp_path: Path) -> None:
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
         seen = decode(Picture(name, "", "", (tmp_path / name).read_bytes), (3, 8, 8), "mend it")
         assert seen[:, 4, 4].tolist() == [255, 0, 0]
+
+
+def test_no_format_is_read_whose_decoder_starts_another_program() -> None:
+    page = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    with pytest.raises(HandfulError, match=r"a is no readable picture \(of no known format"):
+        decode(Picture("a", "", "", lambda: page), (3, 8, 8), "mend it")
+
+
+@pytest.mark.parametrize(("offset", "value"), [(6, 0xFFFF), (46, 0xFFFF)])
+def test_an_archive_with_a_damaged_header(tmp_path: Path, offset: int, value: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("é.png", b"a")
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    entry = content.rindex(b"PK\x01\x02") + offset
+    content[entry : entry + 2] = value.to_bytes(2, "little")
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(HandfulError, match=r"a\.zip is no whole zip archive .*; x"):
+        archive_members(tmp_path / "a.zip", "x")

@@ -222,6 +222,45 @@ def test_truncated_and_missing_files(tmp_path: Path, name: str) -> None:
         open_store(tmp_path / "toy")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"digest": None}, "another version"),
+        ({"class_names": ["a", "b"]}, "its labels are not those of 2 classes in ascending order"),
+        ({"splits": []}, "another version"),
+        ({"splits": {"train": [0, 3]}}, "a split has a class beyond the 3"),
+        ({"splits": {"train": [0.5]}}, "another version"),
+        ({"info": {}}, "another version"),
+        ({"info": {"name": "toy", "options": 3}}, "another version"),
+    ],
+)
+def test_a_record_that_was_changed(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    write(tmp_path / "toy")
+    file = tmp_path / "toy" / "store.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    with pytest.raises(HandfulError, match=rf"The store .* is damaged .*{message}.*; build it anew"):
+        open_store(tmp_path / "toy")
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("images.npy", pixels(6)[:, 0], r"images.npy holds uint8 \[6, 4, 4\]"),
+        ("images.npy", pixels(6).astype(np.float32), r"images.npy holds float32"),
+        ("images.npy", pixels(5), r"labels.npy holds int64 \[6\] for 5 images"),
+        ("labels.npy", np.arange(6.0), r"labels.npy holds float64"),
+        ("labels.npy", np.array([0, 0, 2, 1, 2, 2]), "ascending"),
+        ("labels.npy", np.array([0, 0, 1, 1, 2, 3]), "its labels are not those of 3 classes"),
+        ("labels.npy", np.array([-1, 0, 1, 1, 2, 2]), "its labels are not those of 3 classes"),
+    ],
+)
+def test_arrays_that_do_not_fit(tmp_path: Path, name: str, array: np.ndarray, message: str) -> None:
+    write(tmp_path / "toy")
+    np.save(tmp_path / "toy" / name, array)
+    with pytest.raises(HandfulError, match=rf"is damaged \(.*{message}"):
+        open_store(tmp_path / "toy")
+
+
 def test_a_store_of_another_format(tmp_path: Path) -> None:
     write(tmp_path / "toy")
     file = tmp_path / "toy" / "store.json"

@@ -55,6 +55,11 @@ def rewrite(folder: Path, change: Callable[[Content, dict[str, Tensor]], object]
         (lambda c, t: t["labels"].add_(7), "other numbers of images in a class than the card says"),
         (lambda c, t: c["classes"].reverse(), "other numbers of images in a class than the card says"),
         (lambda c, t: t["support"].fill_(torch.nan), "support holds values that are not finite"),
+        (lambda c, t: t["labels"].fill_(2**62), "other numbers of images in a class than the card says"),
+        (lambda c, t: t.update(odd=torch.zeros([1] * 70)), r"damaged: odd has 70 dimensions"),
+        (lambda c, t: c["check"]["worst"][0].pop("label"), r"damaged: check.worst.0.label: Field required"),
+        (lambda c, t: c["check"].update(accuracy=None), r"damaged: check.accuracy: Input should be a valid number"),
+        (lambda c, t: c.update(accuracy={"mean": 1.0}), r"damaged: accuracy.ci95: Field required"),
         (lambda c, t: c.update(temperature=1e308), "card.json is damaged: temperature: Input should be less than"),
         (
             lambda c, t: c.update(problem="rail_lines"),

@@ -103,7 +103,7 @@ class EfficientNetLite0(nn.Module):
             load_weights(self, "efficientnet_lite0", lite0_weights())
         elif weights != "none":
             self.seen = f"whatever {Path(weights).name} was trained on"
-            load_weights(self, "efficientnet_lite0", Path(weights).expanduser(), ignored=("_fc.",))
+            load_weights(self, "efficientnet_lite0", Path(weights), ignored=("_fc.",))
         if frozen:
             self.requires_grad_(False).eval()
 

@@ -53,7 +53,7 @@ class ResNet18(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if weights is not None:
-            load_weights(self, "resnet18", Path(weights).expanduser(), ignored=("fc.",))
+            load_weights(self, "resnet18", Path(weights), ignored=("fc.",))
 
     def pyramid(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[n, C, H, W] in [0, 1] -> maps at strides 8, 16, 32: [n, 128, H/8, W/8], [n, 256, ...], [n, 512, ...]."""

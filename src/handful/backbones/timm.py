@@ -56,7 +56,7 @@ class Timm(nn.Module):
         self.seen: str | None = f"whatever timm's {model} was trained on" if fetched else None
         if weights not in ("pretrained", "none"):
             self.seen = f"whatever {Path(weights).name} was trained on"
-            load_weights(self.model, model, Path(weights).expanduser(), ignored=("classifier.", "head.fc.", "fc."))
+            load_weights(self.model, model, Path(weights), ignored=("classifier.", "head.fc.", "fc."))
         if frozen:
             self.requires_grad_(False).eval()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -50,6 +51,7 @@ def load_weights(backbone: nn.Module, name: str, file: Path, ignored: Sequence[s
     """
     if follows():
         return
+    file = Path(os.path.expanduser(file))  # unlike Path.expanduser, of ~nobody it makes nothing
     found = {key: value for key, value in read_weights(file).items() if not key.startswith(tuple(ignored))}
     wanted = backbone.state_dict()
     counters = {key for key in (*found, *wanted) if key.endswith("num_batches_tracked")}

@@ -18,10 +18,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from handful.data.lists import class_list, picture_list
-from handful.data.pictures import Picture, Pixels, Survey, contents, plain
+from handful.data.pictures import Picture, Pixels, Survey, contents, opened, plain
 from handful.data.reader import Reader
 from handful.data.store import Contents
 from handful.errors import HandfulError, unknown
@@ -132,7 +131,7 @@ def parts_of_classes(source: Path, split: str, names: dict[int, str]) -> dict[st
 def cut(file: Path, box: str) -> Pixels:
     """A picture cut to its bounding box (x, y, width, height in pixels), uint8 [h, w, 3]."""
     x, y, width, height = map(float, box.split())
-    with Image.open(file) as image:
+    with opened(file.read_bytes()) as image:
         whole = plain(image).convert("RGB")
     right, bottom = min(x + width, whole.width), min(y + height, whole.height)
     return np.asarray(whole.crop((round(max(x, 0)), round(max(y, 0)), round(right), round(bottom))))

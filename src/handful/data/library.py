@@ -221,7 +221,7 @@ def reader_of(name: str) -> Reader:
 def cache_dir() -> Path:
     """Where stores are kept: $HANDFUL_CACHE, else $XDG_CACHE_HOME/handful, else ~/.cache/handful."""
     if named := os.environ.get("HANDFUL_CACHE"):
-        return Path(named).expanduser()
+        return Path(os.path.expanduser(named))
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "handful"
 
 
@@ -241,13 +241,13 @@ def find_source(name: str, root: str | Path | None) -> Path | None:
     if reader.files is None:
         return None
     if root is not None:
-        places = [Path(root).expanduser(), Path(root).expanduser() / name]
+        places = [Path(os.path.expanduser(root)), Path(os.path.expanduser(root)) / name]
     else:
         data = os.environ.get("HANDFUL_DATA")
-        places = [Path(data).expanduser() / name] if data else []
+        places = [Path(os.path.expanduser(data)) / name] if data else []
         places.append(downloads(name))
     for place in places:
-        if place.is_dir() and reader.files(place):
+        if os.path.isdir(place) and reader.files(place):
             return place
     if root is not None:
         raise missing(name, root)
@@ -259,7 +259,7 @@ def missing(name: str, root: str | Path | None) -> HandfulError:
     reader = READERS[name]
     if root is None:
         start = f"The data set {name!r} was not built yet: name the folder that holds {reader.expects}"
-    elif not Path(root).expanduser().is_dir():
+    elif not os.path.isdir(os.path.expanduser(root)):
         start = f"There is no folder {root}: name the folder that holds {reader.expects}"
     else:
         start = f"{root} does not hold {reader.expects}: name the folder that does"

@@ -8,10 +8,10 @@ apple                     train.txt: a class folder a line (CIFAR-FS)
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 
 from handful.errors import HandfulError
+from handful.reading import from_json
 
 
 def picture_list(path: Path) -> list[tuple[str, str]]:
@@ -40,7 +40,7 @@ def class_list(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".txt":
             return [line.strip() for line in text.splitlines() if line.strip()]
-        return [str(root) for root in json.loads(text)["class_roots"]]
+        return [str(root) for root in from_json(text)["class_roots"]]
     except FileNotFoundError as error:
         raise HandfulError(f"{path} is missing: it says which classes are in the {path.stem} split.") from error
     except (OSError, ValueError, KeyError, TypeError) as error:

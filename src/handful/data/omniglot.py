@@ -12,7 +12,6 @@ alphabets are held out for validation, and the last 423 are for the test.
 
 from __future__ import annotations
 
-import io
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from handful.data.download import download, file_digest
-from handful.data.pictures import Picture, Survey, archive_members
+from handful.data.pictures import Picture, Survey, archive_members, opened, opened_archive
 from handful.data.reader import Reader
 from handful.data.store import Contents
 from handful.errors import HandfulError
@@ -118,13 +117,8 @@ def fetch(folder: Path) -> Path:
 
 def drawings(path: Path) -> dict[tuple[str, str], list[str]]:
     """(alphabet, character) -> names of its drawings in the archive, all sorted as note 002 sorts folders."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = sorted(archive.namelist())
-    except FileNotFoundError as error:
-        raise HandfulError(f"{path} is missing; {way_out(path)}.") from error
-    except (zipfile.BadZipFile, OSError) as error:
-        raise HandfulError(f"{path} is no whole zip archive ({error}); {way_out(path)}.") from error
+    with opened_archive(path, way_out(path)) as archive:
+        members = sorted(archive.namelist())
     table: dict[tuple[str, str], list[str]] = defaultdict(list)
     for member in members:
         *_, alphabet, character, file = ["", "", *member.split("/")]
@@ -189,7 +183,7 @@ def images(
 ) -> Iterator[NDArray[np.uint8]]:
     """The drawings of both archives, decoded one by one, uint8 [1, image_size, image_size]."""
     for name, table in tables.items():
-        with zipfile.ZipFile(source / name) as archive:
+        with opened_archive(source / name, way_out(source / name)) as archive:
             for members in table.values():
                 for member in members:
                     yield 255 - decode(archive, member, image_size)[None]
@@ -198,7 +192,7 @@ def images(
 def decode(archive: zipfile.ZipFile, member: str, image_size: int) -> NDArray[np.uint8]:
     """A drawing as note 002 makes it, black ink on white, uint8 [image_size, image_size]."""
     try:
-        with Image.open(io.BytesIO(archive.read(member))) as image:
+        with opened(archive.read(member)) as image:
             # Grey first: Pillow resizes a 1-bit image by nearest neighbour, whatever filter it is given.
             grey = image.convert("L").resize((image_size, image_size), Image.Resampling.BICUBIC)
             return np.asarray(grey)

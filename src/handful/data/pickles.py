@@ -8,13 +8,16 @@ not called: stand-ins of this file take their place.
 from __future__ import annotations
 
 import pickle
+import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from handful.errors import HandfulError
+
+OFTEN = 10  # things a byte of the file: each takes a byte at least, but for lists that are there several times
 
 
 def read_pickle(path: Path) -> Any:
@@ -24,7 +27,10 @@ def read_pickle(path: Path) -> Any:
     """
     try:
         with path.open("rb") as file:
-            return unwrapped(PlainUnpickler(file, encoding="latin1").load())
+            held = PlainUnpickler(Bounded(file, path.stat().st_size), encoding="latin1").load()
+            if size_of(held, {}) > OFTEN * file.tell():
+                raise ValueError("it repeats what it holds over and over")
+            return unwrapped(held)
     except FileNotFoundError as error:
         raise HandfulError(f"{path} is missing.") from error
     except Exception as error:  # a damaged pickle raises nearly anything
@@ -32,6 +38,24 @@ def read_pickle(path: Path) -> Any:
             f"{path} is no pickle of plain data ({str(error) or type(error).__name__}); nothing in it was run: get the "
             "data in another form, or from where it was published."
         ) from error
+
+
+def size_of(value: Any, known: dict[int, int]) -> int:
+    """Things in a value and in all that it holds, as often as they are there; known: the sizes that were counted."""
+    if not isinstance(value, list | tuple | dict):
+        return 1
+    if id(value) not in known:
+        inside = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(size_of(item, known) for item in inside)
+    return known[id(value)]
+
+
+class Bounded:
+    """A file of `size` bytes, of which no more are asked for: Python makes room for as many as are."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.read = lambda count: file.read(min(count, size))
+        self.readline = file.readline
 
 
 class PlainDtype:
@@ -60,7 +84,9 @@ class PlainArray:
 def array(raw: Any, kind: PlainDtype, shape: tuple[int, ...], order: str) -> PlainArray:
     """The array of these bytes; Python 2's arrive as text."""
     made = PlainArray()
-    content = raw.encode("latin1") if isinstance(raw, str) else bytes(raw)
+    content = raw.encode("latin1") if isinstance(raw, str) else raw
+    if not isinstance(content, bytes | bytearray | pickle.PickleBuffer):  # of a number bytes() would make as many
+        raise ValueError("it holds an array without its bytes")
     made.value = np.frombuffer(content, kind.dtype).reshape(shape, order="F" if order == "F" else "C")
     return made
 
@@ -86,8 +112,19 @@ STAND_INS: dict[tuple[str, str], Any] = {
 }
 
 
-class PlainUnpickler(pickle.Unpickler):
-    """Knows the stand-ins and nothing else."""
+class PlainUnpickler(pickle._Unpickler):  # type: ignore[misc]
+    """Knows the stand-ins and nothing else.
+
+    It is pickle's own in Python: that in C makes room for as many objects as a number in the file says, gigabytes for
+    ten bytes.
+    """
+
+    def load_bytes(self) -> None:
+        """Bytes that may be changed, as protocol 5 has them: as many as there are, however many it says."""
+        (count,) = struct.unpack("<Q", self.read(8))
+        self.append(self.read(count))
+
+    dispatch: ClassVar[Any] = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: load_bytes}  # type: ignore[attr-defined]
 
     def find_class(self, module: str, name: str) -> Any:
         """A stand-in; ValueError for any other name."""

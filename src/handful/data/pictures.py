@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import struct
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from handful.data.store import Contents
 from handful.errors import HandfulError
 
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # none whose decoder starts another program
 AT_ONCE = 256  # pictures decoded ahead
 LARGEST_MEMBER = 256 * 2**20  # bytes of a file in an archive, unpacked
 
@@ -175,7 +177,7 @@ def unreadable(picture: Picture, error: Exception, mend: str) -> Unreadable:
 def opened(content: bytes | Pixels | Image.Image) -> Image.Image:
     """A picture from the bytes of its file, from its pixels [H, W, C], or a copy of an opened one."""
     if isinstance(content, bytes):
-        return Image.open(io.BytesIO(content))
+        return Image.open(io.BytesIO(content), formats=FORMATS)
     if isinstance(content, Image.Image):
         return content.copy()
     return Image.fromarray(content[..., 0] if content.shape[-1] == 1 else content)
@@ -211,17 +213,22 @@ def on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
 
 
+def opened_archive(path: Path, way_out: str) -> zipfile.ZipFile:
+    """A zip archive; HandfulError with the `way_out`: it is missing, or no whole archive."""
+    try:
+        return zipfile.ZipFile(path)
+    except FileNotFoundError as error:
+        raise HandfulError(f"{path} is missing; {way_out}.") from error
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:  # of damaged headers
+        raise HandfulError(f"{path} is no whole zip archive ({error}); {way_out}.") from error
+
+
 def archive_members(path: Path, way_out: str) -> dict[str, Callable[[], bytes]]:
     """Name -> content of each file of a zip archive, which stays open as long as one of them is kept.
 
     Raises HandfulError with the `way_out`: it is missing, or no whole archive.
     """
-    try:
-        archive = zipfile.ZipFile(path)
-    except FileNotFoundError as error:
-        raise HandfulError(f"{path} is missing; {way_out}.") from error
-    except (zipfile.BadZipFile, OSError) as error:
-        raise HandfulError(f"{path} is no whole zip archive ({error}); {way_out}.") from error
+    archive = opened_archive(path, way_out)
     for member in archive.infolist():
         if member.file_size > LARGEST_MEMBER:  # a member gives no more than it declares
             raise HandfulError(

@@ -21,18 +21,21 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from handful.data.dataset import Splits
 from handful.errors import HandfulError, unknown
+from handful.reading import from_json, read_array
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 CPU = torch.device("cpu")
 UPLOADED_AT_ONCE = 4096  # images
+LOOKED_AT = 1000  # labels when a store is opened, which must not grow with the images
 ATTEMPTS = 1000  # to read a store while others replace it, a hundredth of a second apart
 ROTATION_SUFFIX = ("", "/rot090", "/rot180", "/rot270")
 # How systems say that a name is taken.
@@ -360,37 +363,72 @@ def open_store(folder: Path, rotations: int = 1) -> ImageStore:
         raise HandfulError(
             f"{folder} is not a store: {Path(error.filename).name} is missing; build it with `handful data build`."
         ) from error
-    except (ValueError, EOFError, OSError) as error:
+    except ValidationError as error:
+        raise HandfulError(
+            f"The store {folder} is damaged or of another version; build it anew with `handful data build`."
+        ) from error
+    except (ValueError, OSError) as error:
         raise HandfulError(
             f"The store {folder} is damaged ({error}); build it anew with `handful data build`."
         ) from error
-    if record.get("format") != FORMAT or len(labels) != len(images):
-        raise HandfulError(
-            f"The store {folder} is damaged or of another version; build it anew with `handful data build`."
-        )
+    if fault := misfit(record, images, labels):
+        raise HandfulError(f"The store {folder} is damaged ({fault}); build it anew with `handful data build`.")
     if rotations == 4 and images.shape[-1] != images.shape[-2]:
         raise HandfulError(
             f"rotations=4 needs square images, and those of {folder} are {images.shape[1:]}; use rotations=1."
         )
-    check_splits(record["splits"], record["class_names"])
+    check_splits(record.splits, record.class_names)
     return ImageStore(
         images=images,
         labels=labels,
-        class_names=tuple(record["class_names"]),
-        splits={name: np.asarray(classes, dtype=np.int64) for name, classes in record["splits"].items()},
-        digest=record["digest"],
-        info=record["info"],
+        class_names=tuple(record.class_names),
+        splits={name: np.asarray(classes, dtype=np.int64) for name, classes in record.splits.items()},
+        digest=record.digest,
+        info=record.info.model_dump(exclude_unset=True),
         rotations=rotations,
     )
 
 
-def read_files(folder: Path) -> tuple[Any, NDArray[np.uint8], NDArray[np.int64]]:
+class Info(BaseModel):
+    """Where a store came from, with whatever else its reader says."""
+
+    model_config = ConfigDict(extra="allow")
+    name: str
+    options: dict[str, Any] = {}
+
+
+class Record(BaseModel):
+    """The content of `store.json`."""
+
+    format: Literal[1]
+    digest: str
+    class_names: list[str]
+    splits: dict[str, list[int]]
+    info: Info
+
+
+def misfit(record: Record, images: NDArray[Any], labels: NDArray[Any]) -> str:
+    """What in the three files of a store does not fit together; nothing if they do."""
+    known = range(len(record.class_names))
+    if images.ndim != 4 or images.dtype != np.uint8 or not images.size:
+        return f"images.npy holds {images.dtype} {list(images.shape)}, not uint8 [n, C, H, W]"
+    if labels.shape != images.shape[:1] or labels.dtype != np.int64:
+        return f"labels.npy holds {labels.dtype} {list(labels.shape)} for {len(images)} images"
+    some = labels[:: max(1, len(labels) // LOOKED_AT)]
+    if labels[0] not in known or labels[-1] not in known or (np.diff(some) < 0).any():
+        return f"its labels are not those of {len(known)} classes in ascending order"
+    if not all(index in known for classes in record.splits.values() for index in classes):
+        return f"a split has a class beyond the {len(known)}"
+    return ""
+
+
+def read_files(folder: Path) -> tuple[Record, NDArray[Any], NDArray[Any]]:
     """The three files of one store, also while other processes put new stores in the place of it."""
 
-    def read() -> tuple[Any, NDArray[np.uint8], NDArray[np.int64]]:
-        record = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-        return record, images, np.load(folder / "labels.npy", mmap_mode="r", allow_pickle=False)
+    def read() -> tuple[Record, NDArray[Any], NDArray[Any]]:
+        record = Record.model_validate(from_json((folder / "store.json").read_text(encoding="utf-8")))
+        images, labels = (read_array(folder / f"{name}.npy", mapped=True) for name in ("images", "labels"))
+        return record, images, labels
 
     for attempt in range(ATTEMPTS):
         before = stamp(folder)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
 from handful import wording
 from handful.data.pictures import WHOLE, Picture, View, decode_views
@@ -37,10 +38,19 @@ class Preprocessing(BaseModel):
         return 255 - seen if self.invert else seen
 
 
+class Judged(TypedDict):
+    """A picture of the support, its class, what it was named, and the probability of its class."""
+
+    picture: str
+    label: str
+    named: str
+    probability: float
+
+
 class Check(BaseModel):
     """How a model did on its own support: each picture judged by what the others teach (`leave_one_out`)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     accuracy: float
     low: float
     high: float
@@ -52,7 +62,7 @@ class Check(BaseModel):
     alone: bool
     """Whether each of these was one picture, and its copies."""
     floors: dict[str, float]
-    worst: list[dict[str, Any]]
+    worst: list[Judged]
     """The pictures that were named wrong, or with most doubt: picture, label, named, probability (of its label).
 
     A picture is CLASS/FILE, without the rest of its path.  None of a model that pictures were added to: it does not
@@ -76,6 +86,18 @@ class Check(BaseModel):
         if self.worst and (more := round((1 - self.accuracy) * self.pictures) - len(wrong)) > 0:
             lines.append(f"  and {wording.count(more, 'other')}")
         return lines
+
+
+class Reached(TypedDict):
+    """What models reach on test tasks, with whatever else an evaluation says."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+    mean: float
+    ci95: float | None
+    tasks: int
+    way: int
+    shot: int
+    data: str
 
 
 class Card(BaseModel):
@@ -111,7 +133,7 @@ class Card(BaseModel):
     check: Check | None = None
     notes: list[str] = []
     """What a person should know of the support: pictures that were left out, or are there twice."""
-    accuracy: dict[str, Any] | None = None
+    accuracy: Reached | None = None
     """What such models reach on test tasks of their training data: mean, ci95, tasks, way, shot, task_hash, floors."""
 
     def __str__(self) -> str:

@@ -263,6 +263,11 @@ def fitted(
         network = method.fit(images, labels, start.inner_steps)
         judge = by_adaptation(method, images, labels, start.inner_steps)
     which, logits = leave_one_out(judge, labels, way, seen.same) if check else none_judged(way)
+    if not logits.isfinite().all():
+        raise HandfulError(
+            f"What {method.spec['name']} says of its own pictures is no number: the weights that it starts from are "
+            "damaged, or its training diverged; train anew, by a lower rate."
+        )
     counts = torch.bincount(labels).tolist()
     card = Card(
         handful=version("handful"),

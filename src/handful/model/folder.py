@@ -6,7 +6,6 @@ Opening one runs no code from it, and makes nothing that is far larger than what
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +18,7 @@ from handful.backbones import weights_to_follow
 from handful.data.store import new_folder
 from handful.errors import HandfulError, first_line
 from handful.files import read_tensors, to_json, write_tensors, write_text
+from handful.reading import from_json
 
 CARD, WEIGHTS = "card.json", "model.safetensors"
 MOST, SPARE = 8, 10**6  # of what a file of weights holds: numbers that its card may ask for, as step sizes of the loop
@@ -44,7 +44,7 @@ def read_card(folder: Path, kind: type[Kind], problem: str) -> tuple[Kind, str]:
     file = folder / CARD
     try:
         text = file.read_text(encoding="utf-8")
-        content = json.loads(text)
+        content = from_json(text)
         if (other := said_problem(content)) not in (None, problem):
             raise HandfulError(
                 f"{folder} is a model of {other}, and one of {problem} is wanted here; `handful predict` and "
@@ -57,15 +57,15 @@ def read_card(folder: Path, kind: type[Kind], problem: str) -> tuple[Kind, str]:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the whole"
         raise HandfulError(f"{file} is damaged: {place}: {first['msg']}.") from error
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise HandfulError(f"{file} is damaged: {first_line(error)}.") from error
 
 
 def problem_of_model(folder: Path) -> str | None:
     """The problem that the card of a model folder names, if there is a card and it names one."""
     try:
-        return said_problem(json.loads((folder / CARD).read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError):  # what is wrong with it is told by whoever opens it
+        return said_problem(from_json((folder / CARD).read_text(encoding="utf-8")))
+    except (OSError, ValueError):  # what is wrong with it is told by whoever opens it
         return None
 
 

@@ -182,7 +182,11 @@ def unlike(card: Card, tensors: Mapping[str, Tensor]) -> str:
         return f"its labels are {list(labels.shape)} and its support {list(tensors['support'].shape)}."
     if len(labels) != sum(wanted):
         return f"it holds {len(labels)} images, and the card says {sum(wanted)}."
-    if labels.min() < 0 or torch.bincount(labels, minlength=len(wanted)).tolist() != wanted:
+    if (
+        labels.min() < 0
+        or labels.max() >= len(wanted)
+        or torch.bincount(labels, minlength=len(wanted)).tolist() != wanted
+    ):
         return "it has other numbers of images in a class than the card says."
     return ""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from handful.methods import METHODS, Method, Metric
 from handful.methods.metric import Fitted
 from handful.model.card import Preprocessing
 from handful.model.model import Model
+from handful.reading import from_json
 from handful.registry import build
 from handful.run import Run
 
@@ -159,7 +159,7 @@ def expected_accuracy(run: Run, way: int, shot: int, inner_steps: int) -> dict[s
     found = []
     for path in (run.folder / "eval").glob("*.json"):
         try:
-            result = json.loads(path.read_text(encoding="utf-8"))
+            result = from_json(path.read_text(encoding="utf-8"))
             inductive = result["norm_stats"] in (run.method.inductive, "none")
             if inductive and not result.get("trained_on") and all(result[key] == value for key, value in asked.items()):
                 found.append({key: result[key] for key in REPORTED})

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from handful.errors import HandfulError
 from handful.evaluation import Result
 from handful.files import to_json, write_text
+from handful.reading import from_json, from_yaml
 from handful.recipe import parse
 from handful.report.run_files import Evaluation, Score, read_run
 
@@ -75,7 +74,7 @@ def record_of(recipe: Path) -> Path:
 def read_record(path: Path) -> Record:
     """Read a record; raises HandfulError for what is none."""
     try:
-        return Record.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return Record.model_validate(from_json(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise HandfulError(
             f"There is no record {path}; `handful report RUN --record {path}` makes one of a run of the recipe."
@@ -96,7 +95,7 @@ def write_record(run: Path, out: Path) -> Path:
     """
     folder = read_run(run)
     results = [result for result in folder.evaluations if result.split == "test"]
-    settings: dict[str, Any] = yaml.safe_load(folder.recipe) or {}
+    settings: dict[str, Any] = from_yaml(folder.recipe) or {}
     if not (results and settings):
         raise HandfulError(f"{run} has no recipe.yaml, or no test result yet, to make a record of; train it first.")
     before = read_record(out).results if out.exists() else []

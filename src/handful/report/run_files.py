@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FiniteFloat, ValidationError, model_validator
 
 from handful.errors import HandfulError
+from handful.reading import from_json, from_yaml
 from handful.run import METRICS
 
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
@@ -61,7 +60,7 @@ class Evaluation(BaseModel):
     by_inner_step: list[Score] = []
     by_inner_step_ci95: list[Score] = []
     floors: dict[str, Floor] = {}
-    seconds: float | None = None
+    seconds: FiniteFloat | None = None
     note: str | None = None
     run: dict[str, Any] = {}
     per_task: list[Score] = []
@@ -138,9 +137,9 @@ def _text(path: Path) -> str:
 def _recipe(path: Path) -> str:
     text = _text(path)
     try:
-        yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise HandfulError(f"{path} is damaged, it is not YAML: {' '.join(str(error).split())}.") from error
+        from_yaml(text)
+    except ValueError as error:
+        raise HandfulError(f"{path} is damaged, it is {error}.") from error
     return text
 
 
@@ -148,7 +147,7 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        content = json.loads(_text(path))
+        content = from_json(_text(path))
     except ValueError as error:
         raise HandfulError(f"{path} is damaged, it is not JSON: {error}.") from error
     if not isinstance(content, dict):

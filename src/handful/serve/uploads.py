@@ -15,11 +15,10 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from handful.data.pictures import Picture
+from handful.data.pictures import FORMATS, Picture
 from handful.errors import HandfulError
 from handful.serve.limits import Limits, Refused
 
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # none whose decoder starts another program
 LONGEST_NAME = 100
 PNG = "data:image/png;base64,"
 SHARED = 20  # times the pixels that a picture may have: of all pictures that a fit decodes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +111,20 @@ def test_the_cache_is_used_again_and_belongs_to_the_content(
     assert redrawn.digest != first.digest
     assert redrawn.split_hash == first.split_hash
     assert len(list(cache.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("frames.json", b"[]"), ("frames.json", b"[" * 100_000), ("pixels.npy", b""), ("pixels.npy", b"\x93NUMPY")],
+)
+def test_what_is_kept_and_damaged_is_made_anew(places: Path, name: str, content: bytes) -> None:
+    before = load("rails", places)
+    pixels = before.pixels[0].copy()
+    for file in Path(os.environ["HANDFUL_CACHE"]).glob(f"rails-*/{name}"):
+        file.write_bytes(content)
+    after = load("rails", places)
+    assert after.names == before.names
+    np.testing.assert_array_equal(after.pixels[0], pixels)
 
 
 @pytest.mark.usefixtures("few")

@@ -94,6 +94,25 @@ def test_malformed_files(annotated: Path, text: str, words: str) -> None:
         load_frames(annotated)
 
 
+@pytest.mark.parametrize("image", ["a" * 5000 + ".png", "\0.png", "~nobody/a.png"])
+def test_names_that_no_file_can_have(tmp_path: Path, image: str) -> None:
+    (problem,) = problems_of(write(tmp_path, [record(0, image=image)]))
+    assert "is annotated, but there is no such picture" in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.json", f'{{"raw_file": "images/0.png", "lanes": [[{10**400}, 1]], "h_samples": [1, 2]}}'),
+        ("annotations.json", "9" * 5000),
+    ],
+)
+def test_numbers_that_are_far_too_large(annotated: Path, name: str, text: str) -> None:
+    (annotated / "annotations.json").unlink()
+    (annotated / name).write_text(text)
+    assert problems_of(annotated)
+
+
 def test_a_file_in_another_encoding(annotated: Path) -> None:
     (annotated / "annotations.json").write_bytes(b'{"records": "\xff"}')
     with pytest.raises(HandfulError, match=r"annotations\.json cannot be read \(.*\); write it anew as UTF-8"):

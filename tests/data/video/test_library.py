@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +186,41 @@ def test_the_cache_is_used_as_long_as_no_file_changes(
         ok(handful("data", "build", "video_folder", "--source", field, "--image-size", 16, "--json")).out
     )
     assert (found["frames"], found["abnormal"], found["digest"]) == (70, 8, other.digest)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("clips.json", b"[" * 100_000),
+        ("clips.json", b"{}"),
+        ("frames.bin", b""),
+        ("abnormal.npy", b"\x93NUMPY"),
+        ("abnormal.npy", b""),
+        ("masks.npy", b"PK"),
+    ],
+)
+def test_what_is_kept_and_damaged_is_made_anew(field: Path, name: str, content: bytes) -> None:
+    before = opened(field)
+    pixels = before.frames.copy()
+    for file in Path(os.environ["HANDFUL_CACHE"]).glob(f"video_folder-field-*-16-1/{name}"):
+        file.write_bytes(content)
+    after = opened(field)
+    assert (after.digest, after.names) == (before.digest, before.names)
+    assert after.masks is not None
+    np.testing.assert_array_equal(after.frames, pixels)
+    np.testing.assert_array_equal(after.masks.of(np.arange(50, 78)), truth())
+
+
+def test_masks_that_unpack_to_far_more_than_their_frames(field: Path) -> None:
+    with zipfile.ZipFile(field / "pixel_masks_field.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in (("bits", np.zeros((28, 10**6), np.uint8)), ("shape", np.array([5, 7]))):
+            with archive.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, array)
+    with pytest.raises(HandfulError, match=r"holds no masks \(bits is larger than 140 bytes"):
+        opened(field)
+    np.savez(field / "pixel_masks_field.npz", bits=np.zeros((28, 5), np.uint8), shape=[10**9, 10**9])
+    with pytest.raises(HandfulError, match=r"holds no masks \(they are of 1000000000x1000000000 pixels"):
+        opened(field)
 
 
 def test_labels_in_a_file_a_clip(field: Path) -> None:

@@ -207,3 +207,11 @@ def test_what_cannot_be_followed(tmp_path: Path) -> None:
         next(frames(tmp_path / "absent.ts", follow=True))
     with pytest.raises(HandfulError, match=r"/dev/null cannot be read as a video"):  # a device, and no camera
         next(frames(Path("/dev/null"), follow=True))
+
+
+def test_a_title_that_is_no_text(tmp_path: Path) -> None:
+    file = write_video(tmp_path / "a.mkv", footage(3))
+    content = file.read_bytes()
+    assert content.count(b"Lavf") > 1
+    file.write_bytes(content.replace(b"Lavf", b"\xffavf"))
+    assert len(list(frames(file))) == 3

@@ -206,6 +206,7 @@ def test_a_model_without_a_network_is_a_card(watcher: VideoModel, clips: Path, t
         (lambda c, t: c.update(false_alarms=2), r"card\.json is damaged: false_alarms: Input should be less than 1"),
         (lambda c, t: c.update(threshold=None), r"card\.json is damaged: threshold: Input should be a valid number"),
         (lambda c, t: c.update(decoder=None), r"it has a backbone without a decoder, or a decoder without a backbone"),
+        (lambda c, t: c.update(backbone={}), "its backbone or its decoder has no name"),
         (lambda c, t: c.update(backbone={"widths": [2]}), "its backbone or its decoder has no name"),
         (lambda c, t: c.update(backbone={"name": "conv4"}), "Conv4 gives no map that is as fine as a frame"),
         (lambda c, t: c["backbone"].update(widths=[3, 500]), r"there, and the card asks for"),

@@ -6,11 +6,12 @@ they are sound.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
+from json import JSONDecodeError
 from typing import Any, NamedTuple
 
 from handful.errors import unknown
+from handful.reading import from_json
 
 TEXTS = ("source", "kind", "tags", "origin", "label")  # of a record of ours, for people
 KEYS = ("image", "width", "height", "left", "right", "rails", "lines", *TEXTS)
@@ -96,7 +97,7 @@ def tusimple(text: str, say: Callable[[str], None]) -> Iterator[Record]:
                 for lane in content["lanes"]
             ]
             yield Record(content["raw_file"], *TUSIMPLE_SIZE, named(lanes, TUSIMPLE_SIZE[0]))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             say(f"line {number}: raw_file, h_samples and lanes should be there, each lane as long as h_samples")
 
 
@@ -143,16 +144,16 @@ def railsem19(text: str, say: Callable[[str], None]) -> Iterator[Record]:
         single = [thing["polyline"] for thing in rails if "polyline" in thing]
         lines |= {f"rail {i}": line for i, line in enumerate(single, 1)}
         yield Record(f"{content['frame']}.jpg", width, height, lines)
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         say("frame, imgWidth, imgHeight and objects should be there, each rail as two polylines of points or one")
 
 
 def parsed(text: str, say: Callable[[str], None]) -> Any:
     """The content of a JSON text; None, and a sentence, if it is none."""
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
+        return from_json(text)
+    except ValueError as error:
+        where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, JSONDecodeError) else ""
         say(f"it is no valid JSON{where}; write it anew")
         return None
 

@@ -103,7 +103,7 @@ def line_of(points: Any) -> Line:
     """Points (x, y) as a line, bottom to top; ValueError with what is wrong with them."""
     try:
         line = np.array(points, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError("is no list of points [x, y]") from error
     if line.ndim != 2 or line.shape[1] != 2:
         raise ValueError("is no list of points [x, y]")

@@ -56,7 +56,7 @@ def open_frames(name: str, cache: Path, root: str | Path | None, options: dict[s
         return rendered_scenes(cache, **options)
     data = os.environ.get("HANDFUL_DATA")
     folder = root or (Path(data) / name if data else None)
-    places = [Path(folder).expanduser(), Path(folder).expanduser() / name] if folder else []
+    places = [Path(os.path.expanduser(folder)), Path(os.path.expanduser(folder)) / name] if folder else []
     source = next((place for place in places if survey_frames(place) is not None), None)
     if source is None:
         where = f"{root} holds" if root else "The data set 'rails' was not found: there are"

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from handful import wording
 from handful.data.folders import list_images
-from handful.data.pictures import Picture
+from handful.data.pictures import Picture, opened
 from handful.data.rails.formats import FORMATS, Format, Record
 from handful.data.rails.frame import Frame, Line, line_of
 from handful.data.rails.masks import ego_track
@@ -60,10 +59,10 @@ def load_frames(path: str | Path) -> list[Frame]:
 def survey_frames(path: str | Path) -> Annotations | None:
     """All that a file or a folder annotates, and what is wrong with it; None if it is nothing of the kind."""
     path = Path(path)
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path.is_file, of a name that is too long it makes nothing
         kind = format_of(path)
         return None if kind is None else read([path], kind)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return None
     for place in RAILSEM19:
         if files := sorted((path / place).glob("*.json")):
@@ -137,7 +136,7 @@ def add(found: Annotations, record: Record, root: Path, file: str, seen: dict[Pa
             "of pixels of the picture in which the lines were drawn."
         )
         return
-    path = next((root / place / image for place in PICTURES if (root / place / image).is_file()), None)
+    path = next((root / place / image for place in PICTURES if os.path.isfile(root / place / image)), None)
     if path is None:
         found.problems.append(f"{file}: {image} is annotated, but there is no such picture in {root}; add it.")
         return
@@ -168,7 +167,7 @@ def read_masks(masks: list[Path]) -> Annotations:
 
     def look(path: Path) -> Record | str:
         try:
-            with Image.open(path) as image:
+            with opened(path.read_bytes()) as image:
                 mask = np.asarray(image)
         except Exception as error:  # as for `decode`
             return f"{path} is no readable mask ({error}); mend it or remove it."

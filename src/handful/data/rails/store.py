@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +16,14 @@ import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import BaseModel, FiniteFloat, TypeAdapter
 
 from handful.data.dataset import Splits
 from handful.data.rails.frame import Frame, Line
 from handful.data.store import CPU, new_folder
 from handful.errors import unknown
 from handful.files import to_json, write_text
+from handful.reading import from_json, read_array
 
 WIDTH, HEIGHT = 512, 288
 Targets = Literal["ego", "varied"]
@@ -106,20 +109,37 @@ def stored(
 ) -> tuple[NDArray[np.uint8], list[dict[str, Line]], list[str]]:
     """The pictures of frames at one size, uint8 [count, 3, H, W], their lines in these pixels, and their names.
 
-    folder: in the cache; what lies there is taken, else made of frame(0), ..., which are then decoded or rendered.
+    folder: in the cache; what lies there is taken, else, or if it is damaged, made of frame(0), ..., which are then
+    decoded or rendered.
     """
-    if not (folder / "frames.json").is_file():
-        with new_folder(folder) as work, ThreadPoolExecutor() as pool:
-            pixels = open_memmap(work / "pixels.npy", "w+", np.uint8, (count, 3, HEIGHT, WIDTH))
-            listed = []
-            for number, (picture, lines, name) in enumerate(pool.map(lambda i: at_one_size(frame(i)), range(count))):
-                pixels[number] = picture
-                listed.append({"name": name, "lines": {key: line.tolist() for key, line in lines.items()}})
-            pixels.flush()
-            write_text(work / "frames.json", to_json(listed))
-    listed = json.loads((folder / "frames.json").read_text(encoding="utf-8"))
-    drawn = [{key: np.array(line) for key, line in record["lines"].items()} for record in listed]
-    return np.load(folder / "pixels.npy", mmap_mode="r"), drawn, [record["name"] for record in listed]
+    with suppress(OSError, ValueError):
+        return kept(folder, count)
+    with new_folder(folder) as work, ThreadPoolExecutor() as pool:
+        pixels = open_memmap(work / "pixels.npy", "w+", np.uint8, (count, 3, HEIGHT, WIDTH))
+        listed = []
+        for number, (picture, lines, name) in enumerate(pool.map(lambda i: at_one_size(frame(i)), range(count))):
+            pixels[number] = picture
+            listed.append({"name": name, "lines": {key: line.tolist() for key, line in lines.items()}})
+        pixels.flush()
+        write_text(work / "frames.json", to_json(listed))
+    return kept(folder, count)
+
+
+class Record(BaseModel):
+    """What `frames.json` says of a frame."""
+
+    name: str
+    lines: dict[str, list[tuple[FiniteFloat, FiniteFloat]]]
+
+
+def kept(folder: Path, count: int) -> tuple[NDArray[np.uint8], list[dict[str, Line]], list[str]]:
+    """Frames that lie in the cache.  Raises OSError or ValueError where they do not, or are damaged."""
+    listed = TypeAdapter(list[Record]).validate_python(from_json((folder / "frames.json").read_text(encoding="utf-8")))
+    pixels = read_array(folder / "pixels.npy", mapped=True)
+    if len(listed) != count or pixels.shape != (count, 3, HEIGHT, WIDTH) or pixels.dtype != np.uint8:
+        raise ValueError(f"they are not {count} frames")
+    drawn = [{key: np.array(line) for key, line in record.lines.items()} for record in listed]
+    return pixels, drawn, [record.name for record in listed]
 
 
 def at_one_size(frame: Frame) -> tuple[NDArray[np.uint8], dict[str, Line], str]:

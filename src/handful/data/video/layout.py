@@ -13,10 +13,12 @@ otherwise all are of one scene.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +26,16 @@ from numpy.typing import NDArray
 from handful import wording
 from handful.data.video.reading import VIDEOS, in_order, pictures_in
 from handful.data.video.store import Truth
-from handful.errors import HandfulError
+from handful.errors import HandfulError, first_line
+from handful.reading import read_array
 from handful.wording import printable
 
 TRAINING, TESTING = "training", "testing"
 PLACES = ("videos", "frames", ".")  # of the clips of a part; that with the most of them counts, the first of equals
 WHOLE, BY_CLIP = ("frame_labels*.npy", "labels.npy"), ("labels", "test_frame_mask")
 MASKS = "pixel_masks*.npz"
+SIDE_BYTES, HEADER_BYTES = 8, 10_000  # of a number, and of what numpy writes before an array
+MOST_PIXELS = 2**28  # of a mask
 FORM = "they are numbers, 1 where a frame is abnormal and else 0"
 
 
@@ -104,7 +109,7 @@ def layout_of(folder: Path) -> Layout | None:
 
     Raises HandfulError: several files of labels or masks, not one file of labels for each test clip.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return None
     parts = (folder / TRAINING).is_dir() or (folder / TESTING).is_dir()
     training, testing = (clips_of(folder / part) for part in (TRAINING, TESTING)) if parts else (videos_in(folder), [])
@@ -185,9 +190,9 @@ def entries(folder: Path) -> Iterable[Path]:
 def checked(file: Path, frames: int, clips: str) -> NDArray[np.uint8]:
     """The labels of a file, uint8 [frames], whatever their shape and type."""
     try:
-        labels = np.load(file).ravel()
+        labels = read_array(file).ravel()
         wrong = labels[(labels != 0) & (labels != 1)]
-    except Exception as error:  # of damaged bytes numpy raises nearly anything
+    except (OSError, ValueError, TypeError) as error:  # TypeError: of a type whose values are no numbers
         raise HandfulError(f"{printable(file)} holds no labels ({error}); {FORM}.") from error
     if len(wrong):
         raise HandfulError(f"{printable(file)} has the label {wrong[0]}; {FORM}.")
@@ -199,16 +204,31 @@ def checked(file: Path, frames: int, clips: str) -> NDArray[np.uint8]:
     return labels.astype(np.uint8)
 
 
+def member(content: Any, name: str, size: int) -> NDArray[Any]:
+    """An array of an opened .npz file; ValueError for one that unpacks to more than so many bytes, and its header."""
+    if content.zip.getinfo(f"{name}.npy").file_size > size + HEADER_BYTES:
+        raise ValueError(f"{name} is larger than {size:,} bytes")
+    found = content[name]
+    if not isinstance(found, np.ndarray):  # its bytes, if it is none
+        raise ValueError(f"{name} is no array")
+    return found
+
+
 def packed_masks(file: Path, frames: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """The masks of a file, packed, uint8 [frames, ceil(h w / 8)], and their (h, w)."""
     try:
         with np.load(file) as content:
-            bits = content["bits"]
-            height, width = map(int, content["shape"])
-        expected = frames, -(-height * width // 8)
-    except Exception as error:
+            if absent := {"bits", "shape"} - {*content.files}:
+                raise ValueError(f"it has no {min(absent)}")
+            height, width = map(int, member(content, "shape", 2 * SIDE_BYTES))
+            if not 0 <= height * width <= MOST_PIXELS:
+                raise ValueError(f"they are of {width}x{height} pixels")
+            expected = frames, -(-height * width // 8)
+            bits = member(content, "bits", expected[0] * expected[1])
+    except Exception as error:  # of damaged bytes numpy raises nearly anything
         raise HandfulError(
-            f"{printable(file)} holds no masks ({error}); they are `bits`, of numpy.packbits, and `shape`, (h, w)."
+            f"{printable(file)} holds no masks ({first_line(error)}); they are `bits`, of numpy.packbits, "
+            "and `shape`, (h, w)."
         ) from error
     if bits.shape != expected or bits.dtype != np.uint8:
         raise HandfulError(

@@ -107,7 +107,7 @@ def source_of(name: str, root: str | Path | None) -> Layout:
     """The clips of a data set; HandfulError where there are none, or such as it has not."""
     data = os.environ.get("HANDFUL_DATA")
     folder = root or (Path(data) / name if data else None)
-    places = [Path(folder).expanduser(), Path(folder).expanduser() / name] if folder else []
+    places = [Path(os.path.expanduser(folder)), Path(os.path.expanduser(folder)) / name] if folder else []
     found = next(filter(None, map(layout_of, places)), None)
     if name == "scenes" and found is not None and found.testing:
         raise HandfulError(

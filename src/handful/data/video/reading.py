@@ -135,7 +135,7 @@ def opened_video(file: Path, content: Any, **options: Any) -> av.container.Input
     """A container with a video stream, of a file or of what is read from it."""
     name = printable(file)
     try:
-        container = av.open(content, **options)
+        container = av.open(content, metadata_errors="replace", **options)
     except (av.FFmpegError, OSError) as error:
         raise HandfulError(f"{name} cannot be read as a video ({reason(error)}); {MEND}.") from error
     if not container.streams.video:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, NonNegativeInt
 
 from handful import wording
 from handful.data.dataset import Splits
@@ -20,6 +22,7 @@ from handful.data.store import CPU, new_folder
 from handful.data.video.reading import at_size
 from handful.errors import HandfulError, unknown
 from handful.files import to_json, write_text
+from handful.reading import from_json, read_array
 
 WINDOW = 4  # frames
 
@@ -205,21 +208,51 @@ def stored(
 ) -> Stored:
     """Clips at one size from the cache, else decoded or rendered, and put there; a frame is held at a time.
 
+    What is kept and damaged is made anew.
+
     size, channels: of a stored frame, uint8 [channels, size, size]; truth(frames of each clip): what is abnormal in the
     last of them, asked when all are written; rebuild: in any case.
     """
-    if rebuild or not (folder / "clips.json").is_file():
-        with new_folder(folder) as work:
-            write(work, clips, size, channels, truth)
-    record = json.loads((folder / "clips.json").read_text(encoding="utf-8"))
-    starts = np.cumsum([0, *record["lengths"]])
-    frames = np.memmap(folder / "frames.bin", np.uint8, "r", shape=(int(starts[-1]), channels, size, size))
-    abnormal = np.load(folder / "abnormal.npy") if (folder / "abnormal.npy").is_file() else None
+    if not rebuild:
+        with suppress(OSError, ValueError):
+            return kept(folder, clips, size, channels)
+    with new_folder(folder) as work:
+        write(work, clips, size, channels, truth)
+    return kept(folder, clips, size, channels)
+
+
+class Record(BaseModel):
+    """The content of `clips.json`; masks: their height and width."""
+
+    names: list[str]
+    scenes: list[str]
+    lengths: list[NonNegativeInt]
+    masks: tuple[NonNegativeInt, NonNegativeInt] | None = None
+    digest: str
+
+
+def kept(folder: Path, clips: Sequence[Clip], size: int, channels: int) -> Stored:
+    """Clips that lie in the cache.  Raises OSError or ValueError where they do not, or are damaged."""
+    record = Record.model_validate(from_json((folder / "clips.json").read_text(encoding="utf-8")))
+    if (record.names, record.scenes) != ([clip.name for clip in clips], [clip.scene for clip in clips]):
+        raise ValueError("they are other clips")
+    if len(record.lengths) != len(clips):
+        raise ValueError(f"{len(record.lengths)} lengths are told of {len(clips)} clips")
+    count = sum(record.lengths)
+    if (folder / "frames.bin").stat().st_size != count * channels * size * size:
+        raise ValueError(f"its frames are not {count}")
+    frames = np.memmap(folder / "frames.bin", np.uint8, "r", shape=(count, channels, size, size))
+    abnormal = read_array(folder / "abnormal.npy") if (folder / "abnormal.npy").is_file() else None
+    if abnormal is not None and (abnormal.shape != (count,) or abnormal.dtype != np.uint8 or abnormal.max() > 1):
+        raise ValueError("its labels are not 0 or 1 for each frame")
     masks = None
     if (folder / "masks.npy").is_file():
-        bits = np.load(folder / "masks.npy", mmap_mode="r")
-        masks = Masks(bits, tuple(record["masks"]), len(frames) - len(bits))
-    return Stored(frames, starts, record["names"], record["scenes"], abnormal, masks, record["digest"])
+        bits, (height, width) = read_array(folder / "masks.npy", mapped=True), record.masks or (0, 0)
+        if bits.dtype != np.uint8 or bits.shape[1:] != (-(-height * width // 8),) or len(bits) > count:
+            raise ValueError("its masks are not those of its frames")
+        masks = Masks(bits, (height, width), count - len(bits))
+    starts = np.cumsum([0, *record.lengths])
+    return Stored(frames, starts, record.names, record.scenes, abnormal, masks, record.digest)
 
 
 def write(

@@ -116,8 +116,8 @@ class VideoCard(BaseModel):
         if (self.backbone is None) != (self.decoder is None):
             raise ValueError("it has a backbone without a decoder, or a decoder without a backbone")
         if (
-            self.backbone
-            and self.decoder
+            self.backbone is not None
+            and self.decoder is not None
             and not all(isinstance(part.get("name"), str) for part in (self.backbone, self.decoder))
         ):
             raise ValueError("its backbone or its decoder has no name")

@@ -144,7 +144,7 @@ NO_TEXT = [b"", b"\x00", b"\xff\xfe\x00", b"\xef\xbb\xbf", b"a" * 10**6, DIGITS,
 NO_JSON = [b"null", b"[]", b"{}", b"NaN", b"1e999", b'""', b"[" * DEEP, b'{"a":' * DEEP, b'{"a": %b}' % DIGITS]
 
 
-WRONG = (None, [], {}, math.nan, 2**31, 10**30, "x" * 5000)
+WRONG: tuple[Any, ...] = (None, [], {}, math.nan, 2**31, 10**30, "x" * 5000)
 
 
 def every_place(valid: Any, write: Callable[[Any], bytes]) -> list[bytes]:
@@ -389,9 +389,10 @@ def evil_pickles() -> list[bytes]:
     endless: list[Any] = []
     endless.append(endless)
     numpy = b"\x80\x02cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\nX\x02\x00\x00\x00i8"
+    things: tuple[Any, ...] = (shared, endless, calls[0], [], {}, None)
     return [
         *evil,
-        *(pickle.dumps({"data": thing, "labels": thing}) for thing in (shared, endless, calls[0], [], {}, None)),
+        *(pickle.dumps({"data": thing, "labels": thing}) for thing in things),
         pickle.dumps([[0] * 9] * 9)[:-1] + b"0" * 9 + b".",
         numpy + b"\x85R\x8a\x08" + (10**11).to_bytes(8, "little") + b"\x86R.",  # so many bytes, by their number
         numpy + b"\x85RX\x01\x00\x00\x00a\x86R.",

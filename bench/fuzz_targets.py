@@ -541,8 +541,9 @@ def requests_of(valid: bytes) -> st.SearchStrategy[bytes]:
     _, described = served(Path.cwd().parent / "given")
     schema = schemathesis.openapi.from_dict(described)
     asked = [
-        found.ok().as_strategy(generation_mode=mode)
+        operation.as_strategy(generation_mode=mode)
         for found in schema.get_all_operations()
+        if (operation := found.ok())  # type: ignore[union-attr]  # else this process ends with its error
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
     ]
     return st.one_of(mostly(st.one_of(asked).map(as_request)), scratched(valid))
@@ -553,10 +554,11 @@ def as_request(case: Any) -> bytes:
     import requests
 
     prepared = requests.Request(**case.as_transport_kwargs(base_url="http://testserver")).prepare()
-    body = prepared.body or b""
+    body: Any = prepared.body or b""
     body = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body)
     lines = [f"{prepared.method} {prepared.path_url} HTTP/1.1", "Host: testserver"]
-    lines += [f"{name}: {value}" for name, value in prepared.headers.items()]
+    headers: dict[str, Any] = dict(prepared.headers)
+    lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode("utf-8", "surrogatepass") + b"\r\n\r\n" + body
 
 

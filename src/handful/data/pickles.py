@@ -87,7 +87,7 @@ def array(raw: Any, kind: PlainDtype, shape: tuple[int, ...], order: str) -> Pla
     content = raw.encode("latin1") if isinstance(raw, str) else raw
     if not isinstance(content, bytes | bytearray | pickle.PickleBuffer):  # of a number bytes() would make as many
         raise ValueError("it holds an array without its bytes")
-    made.value = np.frombuffer(content, kind.dtype).reshape(shape, order="F" if order == "F" else "C")
+    made.value = np.frombuffer(memoryview(content), kind.dtype).reshape(shape, order="F" if order == "F" else "C")
     return made
 
 
@@ -112,7 +112,7 @@ STAND_INS: dict[tuple[str, str], Any] = {
 }
 
 
-class PlainUnpickler(pickle._Unpickler):  # type: ignore[misc]
+class PlainUnpickler(pickle._Unpickler):
     """Knows the stand-ins and nothing else.
 
     It is pickle's own in Python: that in C makes room for as many objects as a number in the file says, gigabytes for
@@ -121,10 +121,11 @@ class PlainUnpickler(pickle._Unpickler):  # type: ignore[misc]
 
     def load_bytes(self) -> None:
         """Bytes that may be changed, as protocol 5 has them: as many as there are, however many it says."""
-        (count,) = struct.unpack("<Q", self.read(8))
-        self.append(self.read(count))
+        reader: Any = self  # whose reading and stack are pickle's own affair
+        (count,) = struct.unpack("<Q", reader.read(8))
+        reader.append(reader.read(count))
 
-    dispatch: ClassVar[Any] = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: load_bytes}  # type: ignore[attr-defined]
+    dispatch: ClassVar[Any] = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: load_bytes}
 
     def find_class(self, module: str, name: str) -> Any:
         """A stand-in; ValueError for any other name."""

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path, PurePath
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -264,8 +264,9 @@ def fitted(
         judge = by_adaptation(method, images, labels, start.inner_steps)
     which, logits = leave_one_out(judge, labels, way, seen.same) if check else none_judged(way)
     if not logits.isfinite().all():
+        spec: Any = getattr(method, "spec", {"name": type(method).__name__})
         raise HandfulError(
-            f"What {method.spec['name']} says of its own pictures is no number: the weights that it starts from are "
+            f"What {spec['name']} says of its own pictures is no number: the weights that it starts from are "
             "damaged, or its training diverged; train anew, by a lower rate."
         )
     counts = torch.bincount(labels).tolist()

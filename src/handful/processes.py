@@ -9,7 +9,7 @@ scores its share and tells the others.  The first alone writes, so all must see 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import torch
@@ -17,10 +17,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.overrides import TorchFunctionMode
 
 from handful.errors import HandfulError
-from handful.inner_loop.statistics import moments, normalise
+from handful.inner_loop.statistics import BatchNormMode, moments, normalise
 
 T = TypeVar("T")
 
@@ -94,20 +93,13 @@ def average(tensors: Iterable[Tensor]) -> None:
         tensor.copy_(mean.view_as(tensor))
 
 
-class SharedMoments(TorchFunctionMode):
+class SharedMoments(BatchNormMode):
     """Within it a batch norm in training normalises by the batches of all processes, as if they were one.
 
     They must be of one size.  torch's own `SyncBatchNorm` does the same, on GPUs alone.
     """
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func is not F.batch_norm:
-            return func(*args, **(kwargs or {}))
-        return self._batch_norm(*args, **(kwargs or {}))
-
-    def _batch_norm(
+    def batch_norm(
         self,
         x: Tensor,
         running_mean: Tensor | None,
@@ -118,6 +110,7 @@ class SharedMoments(TorchFunctionMode):
         momentum: float = 0.1,
         eps: float = 1e-5,
     ) -> Tensor:
+        """By the moments over all processes, in training."""
         if not training:
             return F.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
         wide = x if x.dtype == torch.float64 else x.float()

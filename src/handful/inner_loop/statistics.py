@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal
@@ -69,7 +70,36 @@ def moments(x: Tensor) -> Moments:
     return mean, var
 
 
-class BatchNormStatistics(TorchFunctionMode):
+class BatchNormMode(TorchFunctionMode, ABC):
+    """Within it every `F.batch_norm` is computed by `batch_norm`."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func is not F.batch_norm:
+            return func(*args, **(kwargs or {}))
+        return self.batch_norm(*args, **(kwargs or {}))
+
+    @abstractmethod
+    def batch_norm(
+        self,
+        x: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        """As the function of torch."""
+
+
+class BatchNormStatistics(BatchNormMode):
     """Within it every `F.batch_norm` normalises by the batch, by the module's buffers (`running`), or as `given`."""
 
     def __init__(self, running: bool = False) -> None:
@@ -83,18 +113,7 @@ class BatchNormStatistics(TorchFunctionMode):
         """From here on normalise by these, one for each batch norm in the order of their calls."""
         self._given = iter(statistics)
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        if func is not F.batch_norm:
-            return func(*args, **(kwargs or {}))
-        return self._batch_norm(*args, **(kwargs or {}))
-
-    def _batch_norm(
+    def batch_norm(
         self,
         x: Tensor,
         running_mean: Tensor | None,
@@ -105,6 +124,7 @@ class BatchNormStatistics(TorchFunctionMode):
         momentum: float = 0.1,
         eps: float = 1e-5,
     ) -> Tensor:
+        """By the statistics that were asked for."""
         if self.recorded is not None:
             self.recorded.append(moments(x))
         if self.observed is not None:

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fuzz_targets import Target
+    from fuzz_forms import Target
 
 ENGINES = ("nasty", "hypothesis", "atheris")
 HANG = 30.0  # seconds for one input
@@ -94,7 +94,7 @@ class Watch:
         self.journal = (sandbox / "journal").open("ab", buffering=0)
         self.current = os.open(sandbox / "current", os.O_RDWR | os.O_CREAT)
         self.trace = (sandbox / "trace").open("w")
-        self.armed, self.broken = False, ""
+        self.armed, self.broken, self.stack = False, "", ""
         self.shortest: dict[str, int] = {}
         self.before = peak()
         sys.addaudithook(self.audit)
@@ -130,7 +130,7 @@ class Watch:
 
     def refuse(self, what: str) -> None:
         """Note it, and keep it from happening."""
-        self.broken = what
+        self.broken, self.stack = what, "".join(traceback.format_stack(limit=40))
         raise Outside(what)
 
     def __call__(self, content: bytes) -> None:
@@ -151,13 +151,15 @@ class Watch:
             self.counts[REFUSED] += 1
             if fault := not_a_sentence(str(error)):
                 self.note(f"an error that is {fault}", error, content)
+        except Outside:  # noted where it was raised, since it may be lost on the way
+            pass
         except BaseException as error:  # whatever it is, it is a finding
             self.note(f"{type(error).__name__}: {str(error)[:300]}", error, content)
         finally:
             self.armed = False
             faulthandler.cancel_dump_traceback_later()
         if self.broken:
-            self.write(f"outside: {self.broken}", "", self.broken, content)
+            self.write(self.broken, "", self.stack, content)
         if peak() - self.before > MEMORY:
             self.write(f"{(peak() - self.before) / 2**20:,.0f} MiB of memory", "memory", "", content)
             os._exit(3)  # what it took is not given back
@@ -363,14 +365,26 @@ def replay(target: Target, content: bytes) -> None:
         print("It was read.")
 
 
+def all_of(hunts: Sequence[Hunt]) -> Hunt:
+    """What came of all of them together."""
+    whole = Hunt("all", "all")
+    for found in hunts:
+        whole.tried, whole.read, whole.refused = (
+            whole.tried + found.tried,
+            whole.read + found.read,
+            whole.refused + found.refused,
+        )
+        whole.seconds += found.seconds
+        whole.peak_mib = max(whole.peak_mib, found.peak_mib)
+        whole.findings += found.findings
+    return whole
+
+
 def rows_of(hunts: Sequence[Hunt]) -> list[dict[str, Any]]:
-    """Flat rows: one a target and engine, and one of them all."""
+    """A flat row for each."""
     from handful.runtime import environment
 
     machine = environment()
-    whole = Hunt("all", "all", *(sum(getattr(found, key) for found in hunts) for key in ("tried", "read", "refused")))
-    whole.seconds, whole.peak_mib = sum(found.seconds for found in hunts), max(found.peak_mib for found in hunts)
-    whole.findings = [finding for found in hunts for finding in found.findings]
     return [
         {
             "measured": f"{found.target} by {found.engine}",
@@ -386,12 +400,28 @@ def rows_of(hunts: Sequence[Hunt]) -> list[dict[str, Any]]:
             "peak_mib": round(found.peak_mib),
             **{f"machine_{key}": machine[key] for key in ("cpu", "cores", "torch", "commit")},
         }
-        for found in (*hunts, whole)
+        for found in hunts
     ]
 
 
-def main(more: Sequence[Target] = ()) -> int:
-    """more: targets beside those of the table."""
+def of_the_table(instrumented: bool) -> Sequence[Target]:
+    """The targets of the table; instrumented: with a library that tells atheris where it goes."""
+    import torch
+
+    torch.set_num_threads(1)
+    if not instrumented:
+        from fuzz_targets import TARGETS
+
+        return TARGETS
+    import atheris
+
+    with redirect_stderr(io.StringIO()), atheris.instrument_imports(include=["handful"]):  # it names each module
+        from fuzz_targets import TARGETS
+    return TARGETS
+
+
+def main(targets: Sequence[Target] = ()) -> int:
+    """targets: instead of those of the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", action="append", help="can be given again; all if not said")
     parser.add_argument("--engine", action="append", choices=ENGINES, help="can be given again; all if not said")
@@ -408,34 +438,23 @@ def main(more: Sequence[Target] = ()) -> int:
             parser.error(
                 f"{package} is not installed: pip install 'handful[fuzz]' brings it; atheris is for Linux alone"
             )
-    import torch
-
-    torch.set_num_threads(1)
-    if "atheris" in engines:
-        import atheris
-
-        with redirect_stderr(io.StringIO()), atheris.instrument_imports(include=["handful"]):  # it names each module
-            import fuzz_targets
-    else:
-        import fuzz_targets
-    known = {target.name: target for target in (*fuzz_targets.TARGETS, *more)}
+    known = {target.name: target for target in targets or of_the_table("atheris" in engines)}
     for name in options.target or ():
         if name not in known:
             parser.error(f"there is no target {name}; known: {', '.join(known)}")
-    targets = [known[name] for name in options.target or known]
+    chosen = [known[name] for name in options.target or known]
     if options.replay:
-        replay(targets[0], options.replay.read_bytes())
+        replay(chosen[0], options.replay.read_bytes())
         return 0
-    hunts = hunt_all(targets, engines, options.seconds, options.inputs, options.save)
-    rows = rows_of(hunts)
-    whole = rows[-1]
+    hunts = hunt_all(chosen, engines, options.seconds, options.inputs, options.save)
+    whole = all_of(hunts)
     print(
-        f"{whole['median']:,} inputs: {whole['read']:,} were read, {whole['refused']:,} refused by a sentence, "
-        f"{whole['findings']} findings; {whole['seconds']:.0f} s"
+        f"{whole.tried:,} inputs: {whole.read:,} were read, {whole.refused:,} refused by a sentence, "
+        f"{len(whole.findings)} findings; {whole.seconds:.0f} s"
     )
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    return 1 if whole["findings"] else 0
+        options.json.write_text(json.dumps(rows_of([*hunts, whole]), indent=1), encoding="utf-8")
+    return 1 if whole.findings else 0
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import av
@@ -39,6 +40,19 @@ class Form(NamedTuple):
     nasty: Callable[[bytes], list[bytes]]
     everywhere: Callable[[bytes], list[bytes]] = lambda valid: []
     others: Callable[[], list[bytes]] = list
+
+
+class Target(NamedTuple):
+    """A kind of input.
+
+    kit: makes the valid folder; file: of it, that is damaged; read(folder): gives it to the library.
+    """
+
+    name: str
+    kit: Callable[[Path], None]
+    file: str
+    form: Form
+    read: Callable[[Path], object]
 
 
 EXTREMES: list[Any] = [

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from fuzz_forms import (
     YAML,
     ZIP,
     Form,
+    Target,
     archived,
     clip,
     mostly,
@@ -64,20 +65,6 @@ from handful.recipe import load_recipe, parse, read_data_recipe
 from handful.report import write_report
 from handful.run import Run
 from handful.training import train_recipe
-
-
-class Target(NamedTuple):
-    """A kind of input.
-
-    kit: makes the valid folder; file: of it, that is damaged; read(folder): gives it to the library.
-    """
-
-    name: str
-    kit: Callable[[Path], None]
-    file: str
-    form: Form
-    read: Callable[[Path], object]
-
 
 SIDE = 16
 CLASSES = ("circle", "square", "star")

@@ -49,9 +49,9 @@ pretrain: {steps: 150, batch: 32, lr: 0.01, validate_every: 10, validation_tasks
 train: {way: 3, shot: 1, query: 5, tasks_per_step: 4, steps: 200, lr: 0.01, validate_every: 10, validation_tasks: 20}
 evaluate: {tasks: 40, also: [{norm_stats: support}]}
 """
-LONG_VALIDATION = (  # some 15 s each, of which there are three
-    *("pretrain.steps=2", "pretrain.validation_tasks=6000"),
-    *("train.steps=2", "train.validation_tasks=6000"),
+LONG_VALIDATION = (  # some 10 s each, of which there are three
+    *("pretrain.steps=2", "pretrain.validation_tasks=4000"),
+    *("train.steps=2", "train.validation_tasks=4000"),
 )
 WORKERS = ("--set", "pretrain.workers=1", "--set", "train.workers=1")
 STOPPED = 130  # exit code of a training that was told to stop, and saved
@@ -120,6 +120,7 @@ class Training:
 
     def __init__(self, bench: Bench, run: Path, words: Sequence[str] = (), die: str = "") -> None:
         self.run, self.notes, self.limit, self.read = run, bench.notes(), bench.limit, 0
+        self.fresh = not run.exists()
         told = {"FAULTS_NOTES": str(self.notes), "FAULTS_RUN": str(run), **({"FAULTS_DIE": die} if die else {})}
         self.started = time.perf_counter()
         with (self.notes / "stderr.txt").open("w", encoding="utf-8") as errors:
@@ -245,9 +246,13 @@ class Bench:
         self.made += 1
         return (place or self.work) / f"run{self.made}"
 
-    def moment(self) -> float:
-        """Seconds after the start of a process: any from an undisturbed run's first file to its end."""
-        return self.random.uniform(self.first, self.seconds)
+    def meets(self, training: Training) -> bool:
+        """Wait for a random moment, any from an undisturbed run's first file to its end: whether training goes on."""
+        if training.lives_for(self.random.uniform(min(self.first, self.seconds), self.seconds)):
+            return True
+        if training.fresh:  # that is how long a run takes now
+            self.seconds = min(self.seconds, training.age)
+        return False
 
 
 # Comparing
@@ -360,9 +365,10 @@ def strike_runs(
             if going:
                 ends_well(Training(bench, run).end())
             judge(row, bench.whole, run)
-        except Finding as finding:
+        except Finding as finding:  # a fault after which there was no going on
             row.findings.append(str(finding))
-            row.stuck += row.struck > struck
+            row.struck = max(row.struck, struck + 1)
+            row.stuck += 1
         shutil.rmtree(run, ignore_errors=True)
 
 
@@ -417,7 +423,7 @@ def killed_with(bench: Bench, row: Row, count: int, words: Sequence[str] = ()) -
 def kill(bench: Bench, row: Row, run: Path, words: Sequence[str] = ()) -> bool:
     """SIGKILL at a random moment: whether training was not at its end before."""
     training = Training(bench, run, words)
-    if not training.lives_for(bench.moment()):
+    if not bench.meets(training):
         ends_well(training.end())
         return False
     row.notes[f"in {training.phase()}"] += 1
@@ -440,10 +446,11 @@ def killed_in_writes(bench: Bench, row: Row, options: argparse.Namespace) -> Non
         targets = targets[: options.writes]
 
     def strike(run: Path) -> bool:
-        fresh = not run.exists()
-        struck = kill_in_write(bench, row, run, targets[0])
-        if struck or fresh:  # else the run was past it: the next one comes by there
-            target = targets.pop(0)
+        fresh, target = not run.exists(), targets.pop(0)
+        struck = kill_in_write(bench, row, run, target)
+        if not struck and not fresh:  # the run was past it: the next one comes by there
+            targets.insert(0, target)
+        else:
             row.notes[f"{'at a file' if struck else 'never at'} {target.split()[0]}"] += 1
         return struck
 
@@ -478,7 +485,7 @@ def told_with(bench: Bench, row: Row, count: int, words: Sequence[str] = ()) -> 
 def stop(bench: Bench, row: Row, run: Path, words: Sequence[str] = ()) -> bool:
     """SIGTERM at a random moment: whether training was not at its end before."""
     training = Training(bench, run, words)
-    if training.lives_for(bench.moment()) and stopped(row, training):
+    if bench.meets(training) and stopped(row, training):
         return True
     ends_well(training.end())
     return False
@@ -562,7 +569,7 @@ def disk_fills(bench: Bench, row: Row, options: argparse.Namespace) -> None:
 
         def strike(run: Path) -> bool:
             training = Training(bench, run)
-            if training.lives_for(bench.moment()):
+            if bench.meets(training):
                 phase = training.phase()
                 fill(place / "ballast")
                 ended = training.end()
@@ -591,7 +598,7 @@ def read_only(bench: Bench, row: Row, options: argparse.Namespace) -> None:
             one_sentence(row, ended, "Read-only")
             resize(ROOM, "rw")
             training = Training(bench, run)
-            if training.lives_for(bench.moment()):
+            if bench.meets(training):
                 training.kill()
                 return True
             ends_well(training.end())
@@ -606,7 +613,7 @@ def turned_read_only(bench: Bench, row: Row, options: argparse.Namespace) -> Non
 
     def strike(run: Path) -> bool:
         training = Training(bench, run)
-        if training.lives_for(bench.moment()) and run.exists():
+        if bench.meets(training) and run.exists():
             phase = training.phase()
             freeze(run, True)
             try:
@@ -634,7 +641,7 @@ def rank_killed(bench: Bench, row: Row, options: argparse.Namespace) -> None:
 
     def strike(run: Path) -> bool:
         training = Training(two, run)
-        if training.lives_for(two.moment()):
+        if two.meets(training):
             phase, ranks = training.phase(), [number for number in training.others() if is_rank(number)]
             child = row.struck % 2 == 0
             if ranks and training.process.poll() is None:

@@ -151,7 +151,7 @@ class Training:
             return []
         self.process.send_signal(signal.SIGURG)
         text, deadline = "", time.perf_counter() + 0.2
-        while not text.endswith("\n") and time.perf_counter() < deadline:
+        while not text.endswith("in <module>\n") and time.perf_counter() < deadline:
             time.sleep(0.002)
             text = stack.read_text(encoding="utf-8")[self.read :]
         self.read += len(text)
@@ -164,7 +164,7 @@ class Training:
 
     def comes_to(self, wanted: Callable[[list[str]], bool]) -> None:
         """Wait until it is in functions that are wanted."""
-        while self.lives_for(0.05) and self.age < self.limit:
+        while self.lives_for(0.5) and self.age < self.limit:
             if wanted(self.functions()):
                 return
         raise Finding(f"it never came to where it was to be struck: {self.end()}")
@@ -518,7 +518,7 @@ def told_in_validation(bench: Bench, row: Row, options: argparse.Namespace) -> N
     places: list[Callable[[Path, list[str]], bool]] = [
         lambda run, functions: "first_stage" in functions,
         lambda run, functions: "first_stage" not in functions,
-        lambda run, functions: "first_stage" not in functions and (run / "checkpoints" / "last").exists(),
+        lambda run, functions: "first_stage" not in functions and bool(untimed(run / "metrics.csv")),
     ]
 
     def strike(run: Path) -> bool:

@@ -7,6 +7,7 @@ srun handful train RECIPE --out RUN --devices 8 --nodes 2              # in a jo
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import sys
@@ -53,6 +54,9 @@ def launched(devices: int, nodes: int, precision: Precision) -> Iterator[Fabric]
     except RuntimeError as error:
         if not several or not is_connection(error):
             raise
+        # What its frames hold is never freed: torch, freeing a message to a process that is gone, waits for its own
+        # thread, which waits for Python to go on.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(error))
         wait_for_first(number, parent)
         raise HandfulError(
             f"Another of the {devices * nodes} processes has ended, so this one stops too; the same command goes on "

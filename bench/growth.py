@@ -39,7 +39,6 @@ from growth_workers import (
     STEP,
     TASK,
     TASKS,
-    Failed,
     Family,
     Point,
     measure,
@@ -54,6 +53,7 @@ from handful.errors import HandfulError
 from handful.files import write_text
 from handful.report.style import BLUE, GREEN, ORANGE, PINK, save, styled
 from handful.runtime import environment
+from workers import Failed
 
 Row = dict[str, Any]
 SHAPE = (1, 28, 28)

@@ -14,11 +14,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import count, pairwise
-from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -37,6 +34,7 @@ from handful.recipe import Protocol
 from handful.runtime import keep_freed_memory
 from handful.training import train
 from meta_step_workers import PAUSE, Peak, touch_kernels
+from workers import Failed, Worker
 
 Family = Literal["ProtoNet", "MAML"]
 OPENING, STARTING, STEP, TASK, MAPPED = QUANTITIES = (
@@ -48,6 +46,8 @@ OPENING, STARTING, STEP, TASK, MAPPED = QUANTITIES = (
 )
 TASKS = 4  # of a training step
 EVALUATED = 10  # tasks of an evaluation, which is timed as a whole
+# what this module and the script import, so that no child has to
+PRELOADED = ("torch.optim", "handful.training", "handful.cli", "handful.report.style")
 ROWS = 10  # of metrics.csv that a training of several processes writes, and that time its steps
 
 
@@ -73,58 +73,8 @@ class Sample(NamedTuple):
     peak: int
 
 
-class Failed(Exception):
-    """A process that could not measure, and why."""
-
-
 class Begun(Exception):
     """The first step of a training was taken."""
-
-
-class Worker:
-    """A process that begins to train, and then does what it is asked."""
-
-    def __init__(self, point: Point) -> None:
-        self.point = point
-        context = fresh_processes()
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, point), daemon=True)
-        self.process.start()
-        theirs.close()
-
-    def answer(self) -> dict[str, Sample]:
-        """Quantity -> what it took."""
-        try:
-            said = self.connection.recv()
-        except (EOFError, ConnectionError):
-            self.process.join()
-            raise Failed(f"the process ended with code {self.process.exitcode}") from None
-        if isinstance(said, str):
-            raise Failed(said)
-        return said
-
-    def ask(self, quantity: str) -> dict[str, Sample]:
-        self.connection.send(quantity)
-        return self.answer()
-
-    def stop(self) -> None:
-        with contextlib.suppress(OSError):
-            self.connection.send("stop")
-        self.connection.close()
-        self.process.join(10)
-        if self.process.is_alive():
-            self.process.kill()
-
-
-@cache
-def fresh_processes() -> SpawnContext | ForkServerContext:
-    """Processes that share nothing but the modules; where there is a fork server, these are imported only once."""
-    if "forkserver" not in get_all_start_methods():
-        return get_context("spawn")
-    context = get_context("forkserver")
-    # what this module and the script import, so that no child has to
-    context.set_forkserver_preload(["torch.optim", "handful.training", "handful.cli", "handful.report.style"])
-    return context
 
 
 def measure(points: Sequence[Point], starts: int, repeats: int) -> Iterator[tuple[Point, str, list[Sample]]]:
@@ -151,12 +101,12 @@ def measure(points: Sequence[Point], starts: int, repeats: int) -> Iterator[tupl
 
 
 @contextlib.contextmanager
-def running(points: Sequence[Point]) -> Iterator[list[Worker]]:
+def running(points: Sequence[Point]) -> Iterator[list[Worker[Point]]]:
     """A process for each point, started one after the other."""
-    workers: list[Worker] = []
+    workers: list[Worker[Point]] = []
     try:
         for point in points:
-            workers.append(Worker(point))
+            workers.append(Worker(point, serve, PRELOADED))
             if not workers[-1].connection.poll(600):
                 raise Failed("a process does not begin to train within ten minutes")
         yield workers
@@ -171,9 +121,9 @@ def rotated(things: Sequence[Any], turn: int) -> list[Any]:
     return [*things[first:], *things[:first]]
 
 
-def keep(samples: dict[tuple[Point, str], list[Sample]], worker: Worker, found: dict[str, Sample]) -> None:
+def keep(samples: dict[tuple[Point, str], list[Sample]], worker: Worker[Point], found: dict[str, Sample]) -> None:
     for name, sample in found.items():
-        samples[worker.point, name].append(sample)
+        samples[worker.job, name].append(sample)
 
 
 def serve(connection: Connection[Any, Any], point: Point) -> None:

@@ -13,10 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -24,6 +21,7 @@ import torch
 
 from handful.runtime import environment, keep_freed_memory
 from meta_step_contenders import MAKERS, OUTER_LR, TRAINING, Mode, Setting, library_versions, make_episode, make_network
+from workers import Failed, Worker
 
 Allocator = Literal["default", "kept"]
 MATRIX_PRODUCT = "matrix product"
@@ -33,6 +31,7 @@ PRODUCT_SIZE = {"cpu": 2048, "cuda": 8192}
 # two cores: 5 to 7 ms of CPU in all, over within 20 ms.  So the next process starts after a pause, undisturbed, and
 # OMP_WAIT_POLICY stays as it is (PASSIVE would slow the steps themselves).
 PAUSE = 0.05
+PRELOADED = ("torch", "torch.optim", "handful.methods")
 
 
 @dataclass(frozen=True)
@@ -63,61 +62,10 @@ class Sample(NamedTuple):
 Row = dict[str, Any]
 
 
-class Failed(Exception):
-    """A process that could not measure, and why."""
-
-
-class Worker:
-    """A process that does one step when asked, and sleeps otherwise."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        context = fresh_processes()
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, job), daemon=True)
-        self.process.start()
-        theirs.close()
-
-    def answer(self) -> Sample | None:
-        """What the process has to say: that it is ready (None), or what a step took."""
-        try:
-            said = self.connection.recv()
-        except (EOFError, ConnectionError):
-            self.process.join()
-            raise Failed(f"the process ended with code {self.process.exitcode}, as one without memory does") from None
-        if isinstance(said, str):
-            raise Failed(said)
-        return said
-
-    def step(self) -> Sample:
-        self.connection.send("step")
-        sample = self.answer()
-        assert sample is not None
-        return sample
-
-    def stop(self) -> None:
-        with contextlib.suppress(OSError):
-            self.connection.send("stop")
-        self.connection.close()
-        self.process.join(10)
-        if self.process.is_alive():
-            self.process.kill()
-
-
-@cache
-def fresh_processes() -> SpawnContext | ForkServerContext:
-    """Processes that share nothing but the modules; where there is a fork server, torch is imported only once."""
-    if "forkserver" not in get_all_start_methods():
-        return get_context("spawn")
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["torch", "torch.optim", "handful.methods"])
-    return context
-
-
 def measure(jobs: Sequence[Job], repeats: int, warmup: int) -> dict[Job, list[Sample] | str]:
     """Samples of every job, or the reason why it has none; the jobs take turns."""
     results: dict[Job, list[Sample] | str] = {}
-    workers = [Worker(job) for job in jobs]
+    workers = [Worker(job, serve, PRELOADED) for job in jobs]
     try:
         for worker in workers:
             results[worker.job] = []
@@ -133,7 +81,7 @@ def measure(jobs: Sequence[Job], repeats: int, warmup: int) -> dict[Job, list[Sa
                     continue
                 time.sleep(PAUSE)
                 try:
-                    sample = worker.step()
+                    sample = worker.ask("step")
                 except Failed as failure:
                     results[worker.job] = str(failure)
                     continue

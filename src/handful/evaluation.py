@@ -28,6 +28,7 @@ from handful.problems import problem_of
 from handful.problems.video_anomaly.tasks import Support
 from handful.processes import gathered, share
 from handful.recipe import Protocol
+from handful.registry import spec_of
 from handful.runtime import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -254,8 +255,7 @@ def evaluate_method(
     method.attach_head(method.problem.outputs(protocol.way))
     if embed_once and isinstance(method, Metric) and isinstance(sampler, EpisodeSampler):
         method.predict(sampler.episodes(0, 1, device=method.device), inner_steps, norm_stats)  # may refuse them
-        own = own_chunks(protocol.tasks)
-        predict = EmbeddedTasks(method, sampler, own.stop if own else 0, TASKS_PER_CHUNK).predict
+        predict = EmbeddedTasks(method, sampler, own_chunks(protocol.tasks).stop, TASKS_PER_CHUNK).predict
     else:
 
         def predict(episode: Episode, start: int, stop: int) -> Tensor:
@@ -280,8 +280,8 @@ def evaluate_method(
     normalised = has_batch_norm(method.network)
     return Result(
         problem=method.problem.name,
-        method=_name(method),
-        backbone=_name(method.backbone),
+        method=spec_of(method)["name"],
+        backbone=spec_of(method.backbone)["name"],
         data=split.data.name,
         split=split.name,
         metric=metric,
@@ -405,7 +405,3 @@ def summed(values: NDArray[np.float64]) -> dict[str, float]:
 def means_of(found: Measures) -> dict[str, float]:
     """The mean of each figure."""
     return {name: float(values.mean()) for name, values in found.items()}
-
-
-def _name(part: Any) -> str:
-    return part.spec["name"] if hasattr(part, "spec") else type(part).__name__

@@ -1,8 +1,10 @@
 """Starting the processes of one run, or joining those that torchrun or SLURM have started.
 
-handful train RECIPE --out RUN --devices 2                             # starts a second process on this machine
-torchrun --nproc-per-node 8 -m handful train RECIPE --out RUN --devices 8
-srun handful train RECIPE --out RUN --devices 8 --nodes 2              # in a job of 16 tasks
+    handful train RECIPE --out RUN --devices 2                             # starts a second process on this machine
+    torchrun --nproc-per-node 8 -m handful train RECIPE --out RUN --devices 8
+    srun handful train RECIPE --out RUN --devices 8 --nodes 2              # in a job of 16 tasks
+
+What they then do together is in `handful.processes`.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class SharedMoments(BatchNormMode):
         if not training:
             return F.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
         wide = x if x.dtype == torch.float64 else x.float()
-        every = gather(torch.stack(moments(wide)))  # [processes, 2, C]
+        every = of_each(torch.stack(moments(wide)))  # [processes, 2, C]
         mean = every[:, 0].mean(0)
         var = every[:, 1].mean(0) + (every[:, 0] - mean).square().mean(0)
         if running_mean is not None and running_var is not None:
@@ -125,7 +125,7 @@ class SharedMoments(BatchNormMode):
         return normalise(wide, mean, var, weight, bias, eps).to(x.dtype)
 
 
-def gather(values: Tensor) -> Tensor:
+def of_each(values: Tensor) -> Tensor:
     """[...] -> [processes, ...], of all, differentiable: each puts its own into a sum of zeros."""
     every = [torch.zeros_like(values)] * world()
     every[rank()] = values

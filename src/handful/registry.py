@@ -86,6 +86,12 @@ def check_options(kind: str, registry: Registry, spec: Mapping[str, Any]) -> dic
         ) from error
 
 
+def spec_of(made: Any) -> dict[str, Any]:
+    """How a recipe would name a part: its name with its options, or the name of a class that is not registered."""
+    spec: dict[str, Any] = getattr(made, "spec", {"name": type(made).__name__})
+    return spec
+
+
 def build(kind: str, registry: Registry, spec: Mapping[str, Any], **given: Any) -> Any:
     """Make the part that a recipe describes: `{"name": ..., options...}`, with `given` handed in."""
     options = check_options(kind, registry, spec)

@@ -32,12 +32,12 @@ from handful.files import to_json, write_text
 from handful.interruption import Told, noted
 from handful.launching import launched
 from handful.memory import plan
-from handful.methods import METHODS, Method, Pretraining, Supervised, pretraining
+from handful.methods import METHODS, Method, Supervised, Trained, pretraining
 from handful.problems import problem_of
 from handful.processes import SharedMoments, agreed, average, by_first, even_share, gathered, rank, world
 from handful.progress import Progress
 from handful.recipe import LoopRecipe, PretrainRecipe, Protocol, Recipe, TrainRecipe, make_recipe
-from handful.registry import build
+from handful.registry import build, spec_of
 from handful.run import Run, check_split, described, is_run, open_data
 from handful.runtime import Precision, environment, keep_freed_memory
 
@@ -98,7 +98,7 @@ def train(
             "name": out.name,
             "seed": seed,
             "data": data.recipe(),
-            **{kind: getattr(part, "spec", {"name": type(part).__name__}) for kind, part in parts.items()},
+            **{kind: spec_of(part) for kind, part in parts.items()},
             "decoder": decoder,
             "pretrain": pretrain,
             "train": settings,
@@ -249,7 +249,7 @@ def conclude(run: Run, protocols: list[Protocol], progress: Progress) -> list[Re
 def fit(
     fabric: Fabric,
     run: Run,
-    learner: Method | Pretraining | Supervised,
+    learner: Method | Trained,
     batches: Batches,
     settings: TrainRecipe | PretrainRecipe,
     validation: Protocol,

@@ -19,7 +19,7 @@ from handful.data import cifar_fs, cub, folders, glyphs, mini_imagenet, omniglot
 from handful.data.functions import FAMILIES, FunctionFamily
 from handful.data.rails.library import FRAMED, open_frames
 from handful.data.rails.store import RailFrames
-from handful.data.reader import Reader
+from handful.data.reader import Reader, places_of
 from handful.data.store import ImageStore, open_store, write_store
 from handful.data.video.library import EXPECTS, FILMED, open_video
 from handful.data.video.store import VideoClips
@@ -240,13 +240,7 @@ def find_source(name: str, root: str | Path | None) -> Path | None:
     reader = reader_of(name)
     if reader.files is None:
         return None
-    if root is not None:
-        places = [Path(os.path.expanduser(root)), Path(os.path.expanduser(root)) / name]
-    else:
-        data = os.environ.get("HANDFUL_DATA")
-        places = [Path(os.path.expanduser(data)) / name] if data else []
-        places.append(downloads(name))
-    for place in places:
+    for place in [*places_of(name, root), *([downloads(name)] if root is None else [])]:
         if os.path.isdir(place) and reader.files(place):
             return place
     if root is not None:

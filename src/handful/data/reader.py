@@ -1,13 +1,23 @@
-"""Reader: what a data set is, for the registry in `library.py`."""
+"""Reader: what a data set is, for the registry in `library.py`; and where its source may lie."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from handful.data.pictures import Survey
 from handful.data.store import Contents
+
+
+def places_of(name: str, root: str | Path | None) -> list[Path]:
+    """Where the source of a data set may lie: the root or its folder of this name, or that of $HANDFUL_DATA."""
+    if root is not None:
+        named = Path(os.path.expanduser(root))  # unlike Path.expanduser, of ~nobody it makes nothing
+        return [named, named / name]
+    data = os.environ.get("HANDFUL_DATA")
+    return [Path(os.path.expanduser(data)) / name] if data else []
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from handful.methods.matching import MatchingNet
 from handful.methods.meta_sgd import MetaSGD
 from handful.methods.method import Method, Outcome
 from handful.methods.metric import Metric
-from handful.methods.pretraining import Pretraining, Supervised, pretraining
+from handful.methods.pretraining import Pretraining, Supervised, Trained, pretraining
 from handful.methods.proto_maml import ProtoMAML
 from handful.methods.protonet import MetaBaseline, ProtoNet
 from handful.methods.relation import RelationNet
@@ -49,5 +49,6 @@ __all__ = [
     "Ridge",
     "SimpleShot",
     "Supervised",
+    "Trained",
     "pretraining",
 ]

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ from handful.model.inputs import Input, batches, lenient, pictures
 from handful.model.leave_one_out import Judge, copies, folds_of, leave_one_out, open_set_threshold, temperature, wilson
 from handful.model.model import BATCH, Model, pooled
 from handful.model.start import VIEWS, Spec, Start, from_backbone, from_run
+from handful.registry import spec_of
 from handful.rows import Rows
 from handful.run import Run
 
@@ -264,10 +265,9 @@ def fitted(
         judge = by_adaptation(method, images, labels, start.inner_steps)
     which, logits = leave_one_out(judge, labels, way, seen.same) if check else none_judged(way)
     if not logits.isfinite().all():
-        spec: Any = getattr(method, "spec", {"name": type(method).__name__})
         raise HandfulError(
-            f"What {spec['name']} says of its own pictures is no number: the weights that it starts from are "
-            "damaged, or its training diverged; train anew, by a lower rate."
+            f"What {spec_of(method)['name']} says of its own pictures is no number: the weights that it starts from "
+            "are damaged, or its training diverged; train anew, by a lower rate."
         )
     counts = torch.bincount(labels).tolist()
     card = Card(

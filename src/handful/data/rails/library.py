@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from handful.data.functions import SPLITS
 from handful.data.rails.frame import Frame, Line
 from handful.data.rails.reading import load_frames, survey_frames
 from handful.data.rails.store import FOLDS, HEIGHT, WIDTH, RailFrames, Targets, folded, stored
+from handful.data.reader import places_of
 from handful.data.scenes import render_frame
 from handful.data.scenes.source import VERSION
 from handful.errors import HandfulError, unknown
@@ -54,10 +54,7 @@ def open_frames(name: str, cache: Path, root: str | Path | None, options: dict[s
         raise unknown("kind of targets", targets, get_args(Targets))
     if name == "rail_scenes":
         return rendered_scenes(cache, **options)
-    data = os.environ.get("HANDFUL_DATA")
-    folder = root or (Path(data) / name if data else None)
-    places = [Path(os.path.expanduser(folder)), Path(os.path.expanduser(folder)) / name] if folder else []
-    source = next((place for place in places if survey_frames(place) is not None), None)
+    source = next((place for place in places_of(name, root) if survey_frames(place) is not None), None)
     if source is None:
         where = f"{root} holds" if root else "The data set 'rails' was not found: there are"
         raise HandfulError(

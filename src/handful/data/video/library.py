@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterable
 from functools import partial
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from handful import wording
 from handful.data.functions import SPLITS
 from handful.data.pictures import Pixels, check_size
+from handful.data.reader import places_of
 from handful.data.video.layout import TESTING, Layout, layout_of, without_normal
 from handful.data.video.reading import frames
 from handful.data.video.sprites import VERSION as DRAWN
@@ -105,10 +105,7 @@ def open_video(
 
 def source_of(name: str, root: str | Path | None) -> Layout:
     """The clips of a data set; HandfulError where there are none, or such as it has not."""
-    data = os.environ.get("HANDFUL_DATA")
-    folder = root or (Path(data) / name if data else None)
-    places = [Path(os.path.expanduser(folder)), Path(os.path.expanduser(folder)) / name] if folder else []
-    found = next(filter(None, map(layout_of, places)), None)
+    found = next(filter(None, map(layout_of, places_of(name, root))), None)
     if name == "scenes" and found is not None and found.testing:
         raise HandfulError(
             f"{found.folder / TESTING} has {wording.count(len(found.testing), 'clip')}, but all clips of 'scenes' are "

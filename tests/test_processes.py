@@ -48,9 +48,11 @@ def ended(process: subprocess.Popen[str], seconds: float = 240) -> tuple[int, st
     return process.returncode, out, err
 
 
-def train(recipe: Path, out: Path, devices: int, *changes: str) -> subprocess.Popen[str]:
+def train(
+    recipe: Path, out: Path, devices: int, *changes: str, program: tuple[str | Path, ...] = ("-m", "handful")
+) -> subprocess.Popen[str]:
     options = [word for change in changes for word in ("--set", change)]
-    return start("-m", "handful", "train", recipe, "--out", out, "--devices", str(devices), *options)
+    return start(*program, "train", recipe, "--out", out, "--devices", str(devices), *options)
 
 
 def children(pid: int) -> list[int]:
@@ -94,8 +96,10 @@ def test_a_run_by_two_processes(recipe_file: Path, tmp_path: Path) -> None:
     for row, other in zip(one, two, strict=True):
         for key in ("step", "loss", "score", "val_mean", "val_ci95"):
             assert (row[key] == "") == (other[key] == "")
-            # float32 rounds otherwise, and batch norm over three pictures lets that grow with every step
-            assert float(other[key] or 0) == pytest.approx(float(row[key] or 0), abs=1e-3)
+            # float32 rounds otherwise, and batch norm over three pictures lets that grow with every step, until one
+            # answer or two of a validation's 72 are others
+            near = 1e-3 if key == "loss" else 0.03
+            assert float(other[key] or 0) == pytest.approx(float(row[key] or 0), abs=near)
     results: list[dict[str, Any]] = []
     for count in ("1", "2"):
         words = ("-m", "handful", "evaluate", runs[1], "--tasks", "70", "--devices", count, "--json")
@@ -136,8 +140,11 @@ def test_one_of_two_is_killed(recipe_file: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="signals")
 def test_told_to_stop_the_first_stops_all(recipe_file: Path, tmp_path: Path) -> None:
+    """And all end, although Python turns to a waiting thread only where it must (for torch's waits on each other)."""
+    greedy = tmp_path / "greedy.py"
+    greedy.write_text("import sys\nsys.setswitchinterval(60)\nfrom handful.cli import main\nmain()\n", encoding="utf-8")
     out = tmp_path / "run"
-    process = train(recipe_file, out, 2, *SLOWLY)
+    process = train(recipe_file, out, 2, *SLOWLY, program=(greedy,))
     wait_for_rows(out, 3)
     process.send_signal(signal.SIGTERM)
     started = time.monotonic()

@@ -9,11 +9,11 @@ What they then do together is in `handful.processes`.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -53,19 +53,18 @@ def launched(devices: int, nodes: int, precision: Precision) -> Iterator[Fabric]
     number, several = rank(), world() > 1
     try:
         yield fabric
-    except RuntimeError as error:
-        if not several or not is_connection(error):
+    except BaseException as error:
+        if not several:
             raise
-        # What its frames hold is never freed: torch, freeing a message to a process that is gone, waits for its own
-        # thread, which waits for Python to go on.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(error))
-        wait_for_first(number, parent)
-        raise HandfulError(
-            f"Another of the {devices * nodes} processes has ended, so this one stops too; the same command goes on "
-            "from where the run was saved last."
-        ) from error
-    except (HandfulError, KeyboardInterrupt):
-        wait_for_first(number, parent)
+        free(error)
+        gone = isinstance(error, RuntimeError) and is_connection(error)
+        if gone or isinstance(error, (HandfulError, KeyboardInterrupt)):
+            wait_for_first(number, parent)
+        if gone:
+            raise HandfulError(
+                f"Another of the {devices * nodes} processes has ended, so this one stops too; the same command goes "
+                "on from where the run was saved last."
+            ) from error
         raise
     finally:
         if dist.is_initialized():
@@ -88,6 +87,18 @@ def is_connection(error: RuntimeError) -> bool:
     """Whether an error is that another process is not there any more."""
     said = str(error).lower()
     return isinstance(error, dist.DistError) or any(word in said for word in ("gloo", "nccl", "connection"))
+
+
+def free(error: BaseException) -> None:
+    """Free what the frames of an error hold: the model, which holds on to the group of processes.
+
+    Freed after the group has been left, it would be the last to hold it, and torch then waits for the group's thread
+    without letting Python go on, for which that thread may wait.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__context__
 
 
 def wait_for_first(number: int, parent: int) -> None:

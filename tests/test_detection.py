@@ -217,22 +217,40 @@ class TestResult:
 
 
 @pytest.mark.parametrize(
-    ("floor", "wanted"),
+    ("image_size", "floor", "wanted", "near"),
     [
-        ("copy", {"raw": 80.3, "raw_smoothed": 80.4, "minmax": 90.6, "minmax_smoothed": 92.0, "macro": 90.8}),
         (
-            "linear extrapolation",
-            {"raw": 85.8, "raw_smoothed": 86.4, "minmax": 91.2, "minmax_smoothed": 93.7, "macro": 93.0},
+            128,
+            "copy",
+            {"raw": 80.31, "raw_smoothed": 80.39, "minmax": 90.57, "minmax_smoothed": 92.01, "macro": 90.83},
+            0.06,
+        ),
+        (
+            *(128, "linear extrapolation"),
+            {"raw": 85.69, "raw_smoothed": 86.19, "minmax": 91.29, "minmax_smoothed": 93.76, "macro": 93.36},
+            0.06,
+        ),
+        # As others measured them, on pictures that were compressed less.
+        (256, "copy", {"raw": 80.75, "minmax": 90.76, "minmax_smoothed": 92.53, "macro": 91.95}, 0.9),
+        (
+            *(256, "linear extrapolation"),
+            {"raw": 87.24, "minmax": 92.28, "minmax_smoothed": 94.65, "macro": 96.19},
+            0.5,
         ),
     ],
 )
 def test_the_floors_on_ped2(
-    floor: str, wanted: dict[str, float], real_data: Path, monkeypatch: pytest.MonkeyPatch
+    image_size: int,
+    floor: str,
+    wanted: dict[str, float],
+    near: float,
+    real_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not (real_data / "ped2").is_dir():
         pytest.skip(f"no UCSD Ped2: {real_data} has no ped2/")
     monkeypatch.setenv("HANDFUL_DATA", str(real_data))
-    data: Any = load("ped2", image_size=128)
+    data: Any = load("ped2", image_size=image_size)
     predict = floors(torch.rand(1, 4, 8, 8), torch.rand(1, 1, 8, 8))[floor]
     assert data.abnormal is not None
     scores, labels = [], []
@@ -240,5 +258,6 @@ def test_the_floors_on_ped2(
         x, y = windows_of(floats(data.test, firsts, torch.device("cpu")))
         scores.append(decibels(frame_errors(predict(x), y).mean.double().numpy()))
         labels.append(data.abnormal[data.test.target(firsts)])
-    for name, value in whole_clips(scores, labels).items():
-        assert 100 * value == pytest.approx(wanted[name], abs=0.06)
+    found = whole_clips(scores, labels)
+    for name, value in wanted.items():
+        assert 100 * found[name] == pytest.approx(value, abs=near)

@@ -40,6 +40,11 @@ class TestFrameErrors:
         assert_allclose(found.local.numpy(), place.max((1, 2)))
         assert (found.feature == 0).all()
 
+    def test_what_no_frame_can_be_is_brought_to_what_one_can(self) -> None:
+        predictions = torch.tensor([-0.5, 0.25, 1.5, 1.0]).reshape(1, 1, 2, 2)
+        targets = torch.tensor([0.0, 0.25, 1.0, 0.5]).reshape(1, 1, 2, 2)
+        assert frame_errors(predictions, targets).mean.item() == pytest.approx(0.5**2 / 4)
+
     def test_the_plane_after_the_frame_is_the_distance_from_the_prototypes(self) -> None:
         predictions = torch.from_numpy(RANDOM.random((2, 3, 8, 8)))
         targets = torch.from_numpy(RANDOM.random((2, 1, 8, 8)))

@@ -43,9 +43,12 @@ class FrameErrors(NamedTuple):
 
 
 def frame_errors(predictions: Tensor, targets: Tensor) -> FrameErrors:
-    """Predictions [n, C, H, W], or [n, C + 2, H, W] of a decoder with prototypes, against targets [n, C, H, W]."""
+    """Predictions [n, C, H, W], or [n, C + 2, H, W] of a decoder with prototypes, against targets [n, C, H, W].
+
+    A prediction that no frame can have, below black or above white, counts as the nearest that one can.
+    """
     channels = targets.shape[1]
-    squares = (predictions[:, :channels] - targets).square().mean(1, keepdim=True)
+    squares = (predictions[:, :channels].clamp(0, 1) - targets).square().mean(1, keepdim=True)
     mean = squares.mean((1, 2, 3))
     has_prototypes = predictions.shape[1] > channels
     feature = predictions[:, channels].mean((1, 2)) if has_prototypes else torch.zeros_like(mean)

@@ -7,6 +7,7 @@ import torch
 from pydantic import BaseModel
 
 from handful.backbones import BACKBONES
+from handful.decoders.linear import linear_head
 from handful.errors import HandfulError
 from handful.methods import METHODS
 from handful.problems import Classification, RailLines, Regression, VideoAnomaly
@@ -73,6 +74,9 @@ def test_set_changes_one_key() -> None:
             "train.augment=photo",
             r"is 'photo': input should be 'none', 'drawings', 'photos', 'cameras' or 'clips'",
         ),
+        ("data.image_size=5000", r"data.image_size is 5000: input should be less than or equal to 4096"),
+        ("train.workers=1000", r"train.workers is 1000: input should be less than or equal to 256"),
+        ("evaluate.inner_steps=100000", r"evaluate.inner_steps is 100000: input should be less than or equal to 10000"),
         ("data.classes=0", r"data.classes is 0: input should be greater than or equal to 1"),
         ("method.rates=per_layer", r"method.rates is 'per_layer' in the recipe, but method 'maml' wants"),
         ("method.norm_stats=suport", r"method.norm_stats is 'suport' in the recipe"),
@@ -89,6 +93,18 @@ def test_set_changes_one_key() -> None:
 def test_what_is_wrong_is_said_in_one_sentence(change: str, message: str) -> None:
     with pytest.raises(HandfulError, match=message):
         parse(BASE, "a.yaml", [change]).resolved()
+
+
+@pytest.mark.parametrize("channels", [2**60, 2**100])
+def test_sizes_of_which_nothing_can_be_made(channels: int) -> None:
+    with pytest.raises(HandfulError, match=r"The backbone conv4 is too large to be made \(.*\); choose smaller"):
+        build("backbone", BACKBONES, {"name": "conv4", "channels": channels}, input_shape=(1, 16, 16))
+    with pytest.raises(HandfulError, match=r"A head of .* outputs is too large to be made"):
+        linear_head(build("backbone", BACKBONES, {"name": "conv4"}, input_shape=(1, 16, 16)), channels)
+
+
+def test_an_error_is_one_line_whatever_it_names() -> None:
+    assert str(HandfulError("no file a\nb\x1b[2J\udce4\u2028ä")) == r"no file a\nb\x1b[2J\udce4\u2028ä"
 
 
 def test_runs_of_before_say_whether_and_not_how_images_are_varied() -> None:

@@ -41,7 +41,7 @@ class DataRecipe(_Section):
 
     name: str
     root: str | None = None
-    image_size: int | None = Field(None, ge=1)
+    image_size: int | None = Field(None, ge=1, le=4096)
     channels: Literal[1, 3] | None = None
     rotations: bool = False
     """Count each quarter turn of a class as a class of its own."""
@@ -104,7 +104,7 @@ class LoopRecipe(_Section):
     """Clamp every entry of the gradient to [-clip, clip], as MAML does on mini-ImageNet."""
     validate_every: int = Field(500, ge=1)
     validation_tasks: int = Field(200, ge=2)
-    workers: int = Field(0, ge=0)
+    workers: int = Field(0, ge=0, le=256)
     """Processes that load tasks or images; 0 loads them in the training process, as a GPU always does."""
 
     @field_validator("augment", mode="before")
@@ -150,7 +150,7 @@ class Protocol(_Section):
     shot: int = Field(ge=1)
     query: int = Field(ge=1)
     tasks: int = Field(600, ge=2)
-    inner_steps: int | None = Field(None, ge=0)
+    inner_steps: int | None = Field(None, ge=0, le=10_000)
     norm_stats: NormStats | None = None
     support: Support = "normal"
     """Of labelled clips: whether the support is drawn from the scene's `normal` footage, or is the `clip_start`."""
@@ -163,7 +163,7 @@ class ProtocolRecipe(_Section):
     shot: int | None = Field(None, ge=1)
     query: int | None = Field(None, ge=1)
     tasks: int | None = Field(None, ge=2)
-    inner_steps: int | None = Field(None, ge=0)
+    inner_steps: int | None = Field(None, ge=0, le=10_000)
     norm_stats: NormStats | None = None
     support: Support | None = None
 

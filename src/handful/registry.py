@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_type_hints
 from pydantic import ConfigDict, ValidationError, create_model
 from torch import nn
 
-from handful.errors import HandfulError, unknown
+from handful.errors import HandfulError, sizes_that_fit, unknown
 
 Maker = TypeVar("Maker", bound=Callable[..., Any])
 Registry = dict[str, Callable[..., nn.Module]]
@@ -95,4 +95,5 @@ def spec_of(made: Any) -> dict[str, Any]:
 def build(kind: str, registry: Registry, spec: Mapping[str, Any], **given: Any) -> Any:
     """Make the part that a recipe describes: `{"name": ..., options...}`, with `given` handed in."""
     options = check_options(kind, registry, spec)
-    return registry[spec["name"]](**given, **options)
+    with sizes_that_fit(f"The {kind} {spec['name']}"):
+        return registry[spec["name"]](**given, **options)

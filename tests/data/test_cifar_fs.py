@@ -93,6 +93,8 @@ def test_what_is_missing_or_damaged_in_pickles(pickles: Path) -> None:
         {"data": images, "labels": [1]}, r"holds uint8 \[8, 32, 32, 3\] for 1 labels, not uint8 \[n, h, w, 3\] for n"
     )
     refuse({"data": images / 255, "labels": [0] * 8}, r"holds float64 \[8, 32, 32, 3\] for 8 labels")
+    refuse([images], r"CIFAR_FS_test.pickle holds no data and labels \(TypeError")
+    refuse(images, r"CIFAR_FS_test.pickle holds no data and labels \(IndexError")
     refuse(Path("/"), r"CIFAR_FS_test.pickle is no pickle of plain data \(it asks for pathlib")
     (pickles / "CIFAR_FS_test.pickle").unlink()
     with pytest.raises(HandfulError, match=r"CIFAR_FS_test.pickle is missing"):

@@ -69,6 +69,7 @@ def test_what_is_missing_or_damaged(pickles: Path) -> None:
         {"label_general": [0], "label_specific": [0]}, r"do not fit together \(ValueError: 4 pictures for 1 labels\)"
     )
     refuse({"label_general": [0], "label_specific": [0] * 4}, r"do not fit together \(ValueError")
+    refuse(np.zeros(4), r"do not fit together \(IndexError")
     refuse(Path("/"), r"val_labels.pkl is no pickle of plain data \(it asks for pathlib")
     (pickles / "val_labels.pkl").unlink()
     with pytest.raises(HandfulError, match=r"val_labels.pkl is missing"):

@@ -75,7 +75,7 @@ def from_pickle(source: Path, part: str) -> list[Picture]:
     held = read_pickle(path)
     try:
         images, labels = np.asarray(held["data"]), [int(label) for label in held["labels"]]
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise HandfulError(f"{path} holds no data and labels ({type(error).__name__}: {error}); {WAY_OUT}.") from error
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels):
         raise HandfulError(

@@ -80,7 +80,7 @@ def from_pickles(source: Path, part: str) -> list[Picture]:
         names = [f"{part}/{int(general):02}/{int(specific):03}" for general, specific in pairs]
         if len(images) != len(names):
             raise ValueError(f"{len(images)} pictures for {len(names)} labels")
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise HandfulError(
             f"{path} and {part}_labels.pkl do not fit together ({type(error).__name__}: {error}); {WAY_OUT}."
         ) from error

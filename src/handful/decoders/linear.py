@@ -6,12 +6,13 @@ from typing import Any
 
 from torch import nn
 
-from handful.errors import HandfulError
+from handful.errors import HandfulError, sizes_that_fit
 
 
 def linear_head(backbone: nn.Module, outputs: int) -> nn.Linear:
     """Xavier-uniform weights, zero biases."""
-    head = nn.Linear(features_of(backbone), outputs)
+    with sizes_that_fit(f"A head of {outputs:,} outputs"):
+        head = nn.Linear(features_of(backbone), outputs)
     nn.init.xavier_uniform_(head.weight)
     nn.init.zeros_(head.bias)
     return head

@@ -71,13 +71,20 @@ def from_run(run: Run, inner_steps: int | None = None) -> Start:
             f"inner_steps is {inner_steps}, but the run {run.folder} compares features and takes no gradient steps; "
             "leave it out."
         )
-    channels, height, width = run.data.input_shape
     inverted = bool(run.data.info.get("inverted", False))
+    try:
+        channels, height, width = run.data.input_shape
+        preprocessing = Preprocessing(channels=channels, height=height, width=width, invert=inverted)
+    except ValueError as error:
+        raise HandfulError(
+            f"{run.folder / 'split.json'} says that pictures are {list(run.data.input_shape)}, which none are: [1 or "
+            "3, height, width], sides up to 4,096; bring it back as it was."
+        ) from error
     steps = inner_steps if inner_steps is not None else run.recipe.evaluate.inner_steps
     steps = run.method.inner_steps if steps is None else steps
     return Start(
         run.method,
-        Preprocessing(channels=channels, height=height, width=width, invert=inverted),
+        preprocessing,
         without_path(run.recipe.backbone.spec()),
         trained_on=run.data.name,
         inner_steps=steps,

@@ -105,6 +105,8 @@ def test_names_that_no_file_can_have(tmp_path: Path, image: str) -> None:
     [
         ("a.json", f'{{"raw_file": "images/0.png", "lanes": [[{10**400}, 1]], "h_samples": [1, 2]}}'),
         ("annotations.json", "9" * 5000),
+        ("a.json", f'{{"raw_file": "images/0.png", "lanes": [[9, 8, 7], [1, 2, 3]], "h_samples": [{10**30}, 2, 1]}}'),
+        ("a.json", f'{{"records": [{{"image": "images/0.png", "width": 64, "height": {2**31}}}]}}'),
     ],
 )
 def test_numbers_that_are_far_too_large(annotated: Path, name: str, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from handful.data import FILMED, VideoClips, build, load
 from handful.data.video import library, store
@@ -188,6 +190,13 @@ def test_the_cache_is_used_as_long_as_no_file_changes(
     assert (found["frames"], found["abnormal"], found["digest"]) == (70, 8, other.digest)
 
 
+def array_of(values: NDArray[np.uint8]) -> bytes:
+    """As a file of it."""
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -197,6 +206,7 @@ def test_the_cache_is_used_as_long_as_no_file_changes(
         ("abnormal.npy", b"\x93NUMPY"),
         ("abnormal.npy", b""),
         ("masks.npy", b"PK"),
+        ("masks.npy", array_of(np.zeros((3, 5), np.uint8))),
     ],
 )
 def test_what_is_kept_and_damaged_is_made_anew(field: Path, name: str, content: bytes) -> None:

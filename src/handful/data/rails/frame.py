@@ -76,7 +76,7 @@ class Frame:
         told = []
         for left, right in pairs(self.lines):
             (x, y), (right_x, right_y) = climbing(self.lines[left]).T, climbing(self.lines[right]).T
-            rows = np.arange(np.ceil(max(y[-1], right_y[-1])), min(y[0], right_y[0]) + 1e-9)
+            rows = np.arange(np.ceil(max(0, y[-1], right_y[-1])), min(self.height, y[0], right_y[0]) + 1e-9)
             gap = np.interp(rows, right_y[::-1], right_x[::-1]) - np.interp(rows, y[::-1], x[::-1])
             if wrong := int((gap < -CROSSED).sum()):
                 way_out = "name them the other way round" if wrong == len(rows) else "draw them again where they cross"

@@ -23,6 +23,7 @@ from handful.wording import printable
 OWN_NAME = "annotations.json"  # is always ours, however damaged
 SUFFIXES = (".json", ".jsonl")
 NEAR_THE_START = 65_536  # bytes in which a file shows what it is
+LONGEST = 65_535  # pixels of a side: more a JPEG cannot have
 RAILSEM19 = ("jsons/rs19_val", "jsons", "uint8/rs19_val", "uint8")  # below its folder; polylines before masks
 PICTURES = (".", "images", "jpgs/rs19_val", "jpgs")  # where pictures lie, seen from a file or from RailSem19's folder
 
@@ -130,7 +131,7 @@ def home(file: Path) -> Path:
 def add(found: Annotations, record: Record, root: Path, file: str, seen: dict[Path, str]) -> None:
     """Turn a record into a frame, as far as it is sound, and tell the rest."""
     image = str(record.image)
-    if not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in record[1:3]):
+    if not all(isinstance(side, int) and not isinstance(side, bool) and 0 < side <= LONGEST for side in record[1:3]):
         found.problems.append(
             f"{file}: {image} has the width {record.width!r} and the height {record.height!r}; say the whole numbers "
             "of pixels of the picture in which the lines were drawn."

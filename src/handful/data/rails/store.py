@@ -138,7 +138,7 @@ def kept(folder: Path, count: int) -> tuple[NDArray[np.uint8], list[dict[str, Li
     pixels = read_array(folder / "pixels.npy", mapped=True)
     if len(listed) != count or pixels.shape != (count, 3, HEIGHT, WIDTH) or pixels.dtype != np.uint8:
         raise ValueError(f"they are not {count} frames")
-    drawn = [{key: np.array(line) for key, line in record.lines.items()} for record in listed]
+    drawn = [{key: np.array(line).reshape(-1, 2) for key, line in record.lines.items()} for record in listed]
     return pixels, drawn, [record.name for record in listed]
 
 

@@ -222,12 +222,12 @@ def stored(
 
 
 class Record(BaseModel):
-    """The content of `clips.json`; masks: their height and width."""
+    """The content of `clips.json`; masks: how many, their height and width."""
 
     names: list[str]
     scenes: list[str]
     lengths: list[NonNegativeInt]
-    masks: tuple[NonNegativeInt, NonNegativeInt] | None = None
+    masks: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] | None = None
     digest: str
 
 
@@ -247,10 +247,10 @@ def kept(folder: Path, clips: Sequence[Clip], size: int, channels: int) -> Store
         raise ValueError("its labels are not 0 or 1 for each frame")
     masks = None
     if (folder / "masks.npy").is_file():
-        bits, (height, width) = read_array(folder / "masks.npy", mapped=True), record.masks or (0, 0)
-        if bits.dtype != np.uint8 or bits.shape[1:] != (-(-height * width // 8),) or len(bits) > count:
+        bits, (masked, height, width) = read_array(folder / "masks.npy", mapped=True), record.masks or (0, 0, 0)
+        if bits.dtype != np.uint8 or bits.shape != (masked, -(-height * width // 8)) or masked > count:
             raise ValueError("its masks are not those of its frames")
-        masks = Masks(bits, (height, width), count - len(bits))
+        masks = Masks(bits, (height, width), count - masked)
     starts = np.cumsum([0, *record.lengths])
     return Stored(frames, starts, record.names, record.scenes, abnormal, masks, record.digest)
 
@@ -282,6 +282,6 @@ def write(
         if known.masks is not None:
             np.save(work / "masks.npy", known.masks)
             digest.update(known.masks.tobytes())
-            record["masks"] = list(known.size)
+            record["masks"] = [len(known.masks), *known.size]
     record["digest"] = digest.hexdigest()
     write_text(work / "clips.json", to_json(record))

@@ -45,8 +45,8 @@ name: faults
 data: {name: glyphs}
 backbone: {name: conv4, channels: 8, downsample: stride, pooling: mean}
 method: {name: maml, inner_lr: 0.4, inner_steps: 1}
-pretrain: {steps: 150, batch: 32, lr: 0.01, validate_every: 10, validation_tasks: 20}
-train: {way: 3, shot: 1, query: 5, tasks_per_step: 4, steps: 200, lr: 0.01, validate_every: 10, validation_tasks: 20}
+pretrain: {steps: 400, batch: 32, lr: 0.01, validate_every: 10, validation_tasks: 20}
+train: {way: 3, shot: 1, query: 5, tasks_per_step: 4, steps: 500, lr: 0.01, validate_every: 10, validation_tasks: 20}
 evaluate: {tasks: 40, also: [{norm_stats: support}]}
 """
 LONG_VALIDATION = (  # some 10 s each, of which there are three

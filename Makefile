@@ -10,7 +10,7 @@ demo: .venv/demo
 
 # A process a core, each with one thread: most tests are too small to share.
 test: .venv/test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --durations 30
 
 lint: .venv/test
 	$(BIN)/ruff check

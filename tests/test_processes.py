@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +20,17 @@ from handful import processes
 from handful.checkpoint import read_metrics
 from handful.errors import HandfulError
 from handful.files import read_tensors
+from tests.conftest import Command, ok
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 SLOWLY = ("train.steps=400", "train.validate_every=10", "train.optimizer=sgd")
 
 
-def start(*words: str | Path, **variables: str) -> subprocess.Popen[str]:
+def start(*words: str | Path, inside: tuple[str, ...] = (sys.executable,), **variables: str) -> subprocess.Popen[str]:
     """The command line in processes of its own."""
     return subprocess.Popen(
-        [sys.executable, *map(str, words)],
+        [*inside, *map(str, words)],
         cwd=ROOT,
         env={**ENVIRONMENT, **variables},
         stdout=subprocess.PIPE,
@@ -110,6 +113,62 @@ def test_a_run_by_two_processes(recipe_file: Path, tmp_path: Path) -> None:
     assert len(results[0]["per_task"]) == 70
     assert results[0]["task_hash"] == results[1]["task_hash"]
     assert results[0]["floors"] == results[1]["floors"]
+
+
+@pytest.fixture
+def machines() -> Iterator[dict[str, str]]:
+    """Two network namespaces, joined by one link, and the address in each: two machines, as far as a network shows."""
+    names = {f"handful{os.getpid()}{end}": f"10.77.0.{number}" for number, end in enumerate("ab", 1)}
+    first, second = names
+
+    def ip(*words: str) -> None:
+        done = subprocess.run(["ip", *words], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no network namespaces here: {done.stderr.strip()}")
+
+    if not shutil.which("ip"):
+        pytest.skip("no network namespaces here: there is no `ip`")
+    try:
+        for name in names:
+            ip("netns", "add", name)
+        ip("link", "add", "link0", "netns", first, "type", "veth", "peer", "name", "link0", "netns", second)
+        for name, address in names.items():
+            ip("-n", name, "addr", "add", f"{address}/24", "dev", "link0")
+            for device in ("lo", "link0"):
+                ip("-n", name, "link", "set", device, "up")
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+def test_two_machines(machines: dict[str, str], recipe_file: Path, tmp_path: Path, handful: Command) -> None:
+    """One process on each, started by torchrun, that see each other through a network alone: as one process."""
+    options = ("--set", "train.optimizer=sgd", "--set", "train.steps=3", "--set", "train.validate_every=1")
+    out = tmp_path / "two"
+    started = []
+    for number, name in enumerate(machines):
+        torchrun = (
+            "-m",
+            "torch.distributed.run",
+            "--nnodes",
+            "2",
+            "--node-rank",
+            str(number),
+            "--master-port",
+            "29511",
+        )
+        words = ("--master-addr", next(iter(machines.values())), "-m", "handful", "train", recipe_file, "--out", out)
+        inside = ("ip", "netns", "exec", name, sys.executable)
+        told = {"GLOO_SOCKET_IFNAME": "link0", "HANDFUL_CACHE": str(tmp_path / "cache")}
+        started.append(start(*torchrun, *words, "--nodes", "2", *options, inside=inside, **told))
+    for process in started:
+        code, _, err = ended(process, 120)
+        assert code == 0, err
+    ok(handful("train", recipe_file, "--out", tmp_path / "one", *options))
+    assert json.loads((out / "environment.json").read_text(encoding="utf-8"))["processes"] == 2
+    one, two = (read_metrics(of / "metrics.csv") for of in (tmp_path / "one", out))
+    assert [float(row["loss"]) for row in two] == pytest.approx([float(row["loss"]) for row in one], abs=1e-3)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the second process is found in /proc")

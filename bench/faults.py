@@ -12,34 +12,29 @@ as is all else that should not be; with any the exit code is 1.
 from __future__ import annotations
 
 import argparse
-import csv
 import inspect
 import json
 import os
-import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from faults_disks import PAGE, ROOM, LeftOut, disk, fill, freeze
+from faults_ends import damaged, differences, unsaved, untimed
+from faults_training import PROMPT, RUN, Bench, Ended, Finding, Training
 from handful.cli.training import train
-from handful.errors import HandfulError
-from handful.files import read_tensors, write_text
+from handful.files import write_text
 from handful.recipe import Recipe, load_recipe, parse
 from handful.runtime import environment
 
-CHILD = Path(__file__).with_name("faults_child.py")
 RECIPE = """
 name: faults
 data: {name: glyphs}
@@ -55,28 +50,7 @@ LONG_VALIDATION = (  # some 10 s each, of which there are three
 )
 WORKERS = ("--set", "pretrain.workers=1", "--set", "train.workers=1")
 STOPPED = 130  # exit code of a training that was told to stop, and saved
-PROMPT = 10.0  # seconds in which a process that is told to stop should end
-PAGE = 4096  # bytes, by which a tmpfs fills
-ROOM = 2**24  # bytes of a disk that is large enough
 MOMENTS = ("half", "written", "renamed")
-PHASES = {  # a function that is running -> what training is at; the first that is found says it
-    "write_atomically": "a write",
-    "validate": "validation",
-    "conclude": "the final evaluation and report",
-    "first_stage": "pre-training",
-    "fit": "the episodes",
-}
-START = "the start"
-RUN = "RUN"  # the folder of a run in what processes said
-TIMES = {"seconds", "run"}  # of an evaluation: when, and on which commit and machine
-
-
-class Finding(Exception):
-    """Something that should not be."""
-
-
-class LeftOut(Exception):
-    """Why a kind of fault cannot be tried."""
 
 
 @dataclass
@@ -100,247 +74,6 @@ class Row:
 
     def took(self, seconds: float) -> None:
         self.longest = max(self.longest or 0.0, seconds)
-
-
-@dataclass
-class Ended:
-    """How a process ended: its exit code (minus the signal's number), after how long, and what it said."""
-
-    code: int
-    seconds: float
-    said: str
-
-    def __str__(self) -> str:
-        last = self.said.strip().splitlines()[-1:] or ["nothing"]
-        return f"exit code {self.code}, saying: {last[0]}"
-
-
-class Training:
-    """One process of `handful train` into a folder, in a session of its own."""
-
-    def __init__(self, bench: Bench, run: Path, words: Sequence[str] = (), die: str = "") -> None:
-        self.run, self.notes, self.limit, self.read = run, bench.notes(), bench.limit, 0
-        self.fresh = not run.exists()
-        told = {"FAULTS_NOTES": str(self.notes), "FAULTS_RUN": str(run), **({"FAULTS_DIE": die} if die else {})}
-        self.started = time.perf_counter()
-        with (self.notes / "stderr.txt").open("w", encoding="utf-8") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, str(CHILD), "train", str(bench.recipe), "--out", str(run), *bench.words, *words],
-                env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **told},  # bit for bit is promised for the CPU
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                start_new_session=True,
-            )
-
-    @property
-    def age(self) -> float:
-        """Seconds since its start."""
-        return time.perf_counter() - self.started
-
-    def lives_for(self, seconds: float) -> bool:
-        """Wait; whether it runs on after so long."""
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(seconds)
-        return self.process.poll() is None
-
-    def functions(self) -> list[str]:
-        """Handful's own functions that it is in; none before there are any."""
-        stack = self.notes / "stack.txt"
-        if not stack.exists():
-            return []
-        self.process.send_signal(signal.SIGURG)
-        text, deadline = "", time.perf_counter() + 0.2
-        while not text.endswith("in <module>\n") and time.perf_counter() < deadline:
-            time.sleep(0.002)
-            text = stack.read_text(encoding="utf-8")[self.read :]
-        self.read += len(text)
-        return re.findall(r'handful/[^"]*", line \d+ in (\w+)', text)
-
-    def phase(self) -> str:
-        """What training is at."""
-        found = self.functions()
-        return next((said for name, said in PHASES.items() if name in found), START)
-
-    def comes_to(self, wanted: Callable[[list[str]], bool]) -> None:
-        """Wait until it is in functions that are wanted."""
-        while self.lives_for(0.5) and self.age < self.limit:
-            if wanted(self.functions()):
-                return
-        raise Finding(f"it never came to where it was to be struck: {self.end()}")
-
-    def end(self) -> Ended:
-        """Wait for its end; one that does not come, or leaves a process behind, is a finding."""
-        began = time.perf_counter()
-        if self.lives_for(self.limit):
-            phase = self.phase()
-            self.sweep()
-            raise Finding(f"it hung for {self.limit:.0f} s in {phase}")
-        seconds = time.perf_counter() - began
-        left = self.others(PROMPT)
-        self.sweep()
-        if left:
-            raise Finding(f"it ended, but left a process of its own running for {PROMPT:.0f} s")
-        said = (self.notes / "stderr.txt").read_text(encoding="utf-8", errors="replace")
-        return Ended(self.process.returncode, seconds, said.replace(str(self.run), RUN))
-
-    def kill(self) -> None:
-        """SIGKILL to the process alone: what it has started is left to itself."""
-        self.process.kill()
-        self.process.wait()
-
-    def sweep(self) -> None:
-        """Nothing of the session lives after this."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def others(self, wait: float = 0.0) -> list[int]:
-        """Further processes of its session, those that still live after so many seconds."""
-        deadline = time.perf_counter() + wait
-        while found := [number for number in session(self.process.pid) if number != self.process.pid]:
-            if time.perf_counter() >= deadline:
-                break
-            time.sleep(0.1)
-        return found
-
-
-def session(number: int) -> list[int]:
-    """The living processes of a session."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            state, _, _, own = path.read_text().rpartition(")")[2].split()[:4]
-            if int(own) == number and state != "Z":
-                found.append(int(path.parent.name))
-    return found
-
-
-class Bench:
-    """A recipe, further words of the command, a folder to work in, and the undisturbed run."""
-
-    def __init__(self, recipe: Recipe, work: Path, limit: float, seed: int, words: Sequence[str] = ()) -> None:
-        self.work, self.limit, self.words, self.made = work, limit, words, 0
-        self.random = random.Random(seed)
-        self.recipe = work / "recipe.yaml"
-        write_text(self.recipe, recipe.to_yaml())
-        self.whole = work / "undisturbed"
-        began = time.time()
-        training = Training(self, self.whole)
-        ended = training.end()
-        if ended.code:
-            raise SystemExit(f"the undisturbed run failed: {ended}")
-        self.seconds = training.age
-        self.first = (self.whole / "environment.json").stat().st_mtime - began  # seconds until the first file
-        self.writes = (training.notes / "writes.txt").read_text(encoding="utf-8").split()
-
-    def notes(self) -> Path:
-        """A folder for what a process notes."""
-        self.made += 1
-        folder = self.work / "notes" / str(self.made)
-        folder.mkdir(parents=True)
-        return folder
-
-    def new_run(self, place: Path | None = None) -> Path:
-        """The folder of a run that is to be struck."""
-        self.made += 1
-        return (place or self.work) / f"run{self.made}"
-
-    def meets(self, training: Training) -> bool:
-        """Wait for a random moment, any from an undisturbed run's first file to its end: whether training goes on."""
-        if training.lives_for(self.random.uniform(min(self.first, self.seconds), self.seconds)):
-            return True
-        if training.fresh:  # that is how long a run takes now
-            self.seconds = min(self.seconds, training.age)
-        return False
-
-
-# Comparing
-
-
-def differences(whole: Path, run: Path) -> list[str]:
-    """In what a run differs from an undisturbed one: weights, checkpoints, metrics, evaluations, and its files."""
-    expected, found = files(whole), files(run)
-    said = [f"{name} is missing" for name in sorted(expected - found)]
-    said += [f"{name} should not be there" for name in sorted(found - expected)]
-    for name in sorted(expected & found):
-        if name.endswith(".safetensors"):
-            said += [f"{name}: {what}" for what in different_tensors(whole / name, run / name)]
-            continue
-        compared = name.endswith(("metrics.csv", "split.json")) or name.startswith("eval/")
-        if compared and untimed(whole / name) != untimed(run / name):
-            said.append(f"{name} differs")
-    return said
-
-
-def files(run: Path) -> set[str]:
-    """The files of a run but for TensorBoard's events, one of each session."""
-    found = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
-    return {name for name in found if "tfevents" not in name}
-
-
-def different_tensors(whole: Path, run: Path) -> list[str]:
-    """Tensors of a file, or what it says of the training, that are not the same to the last bit."""
-    (expected, told), (found, telling) = read_tensors(whole), read_tensors(run)
-    said = [f"the tensor {name}" for name in sorted(expected.keys() ^ found.keys())]
-    for name in sorted(expected.keys() & found.keys()):
-        one, other = expected[name], found[name]
-        same = one.dtype == other.dtype and one.shape == other.shape
-        if not same or not torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8)):
-            said.append(f"the tensor {name}")
-    said += [
-        f"what it says of {key}"
-        for key in sorted(told.keys() | telling.keys())
-        if clock_out(told, key) != clock_out(telling, key)
-    ]
-    return said
-
-
-def clock_out(told: dict[str, str], key: str) -> Any:
-    """An entry of the metadata without its seconds."""
-    value = json.loads(told[key]) if key in told else None
-    return {name: item for name, item in value.items() if name not in TIMES} if isinstance(value, dict) else value
-
-
-def untimed(path: Path) -> Any:
-    """The content of a file without what tells the time."""
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".csv":
-        return [
-            {key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(text.splitlines())
-        ]
-    if path.parent.name == "eval":
-        return {key: value for key, value in json.loads(text).items() if key not in TIMES}
-    return text
-
-
-def damaged(run: Path) -> list[str]:
-    """Files under their own names that cannot be read."""
-    said = []
-    for name in sorted(files(run)):
-        path = run / name
-        if path.name.startswith("."):
-            continue
-        try:
-            if path.suffix == ".safetensors":
-                read_tensors(path)
-            elif path.suffix == ".json":
-                json.loads(path.read_text(encoding="utf-8"))
-        except (HandfulError, ValueError) as error:
-            said.append(f"{name} is damaged: {error}")
-    return said
-
-
-def unsaved(run: Path) -> int:
-    """Steps in the metrics that the checkpoint does not know."""
-    lost = 0
-    for stage in (run, run / "pretrain"):
-        metrics, checkpoint = stage / "metrics.csv", stage / "checkpoints" / "last" / "training.safetensors"
-        if metrics.exists():
-            trained = max((int(row["step"]) for row in untimed(metrics)), default=0)
-            saved = json.loads(read_tensors(checkpoint)[1]["progressed"])["step"] if checkpoint.exists() else 0
-            lost += max(0, trained - saved)
-    return lost
 
 
 # Striking
@@ -664,50 +397,6 @@ def is_rank(number: int) -> bool:
     with suppress(OSError):
         return b"LOCAL_RANK=" in Path(f"/proc/{number}/environ").read_bytes()
     return False
-
-
-# Disks and folders
-
-
-@contextmanager
-def disk(place: Path) -> Iterator[Callable[..., None]]:
-    """A file system in memory, and what gives it another size, or makes it read-only."""
-    place.mkdir()
-
-    def mount(*words: str) -> None:
-        try:
-            done = subprocess.run(["mount", *words, str(place)], capture_output=True, text=True)
-        except OSError as error:
-            raise LeftOut(f"there is no `mount` here ({error})") from error
-        if done.returncode:
-            raise LeftOut(f"mounting is not permitted here ({done.stderr.strip()})")
-
-    mount("-t", "tmpfs", "-o", f"size={PAGE}", "tmpfs")
-    try:
-        yield lambda size, mode="rw": mount("-o", f"remount,size={size},{mode}")
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def fill(path: Path) -> None:
-    """Write a file until the disk is full."""
-    with path.open("wb", buffering=0) as file, suppress(OSError):
-        while file.write(bytes(PAGE)):
-            pass
-
-
-def freeze(folder: Path, frozen: bool) -> None:
-    """Let nobody change what is in a folder, the superuser included, or let them again."""
-    if os.geteuid():
-        for path in [folder, *folder.rglob("*")]:
-            path.chmod((0o500 if path.is_dir() else 0o400) if frozen else (0o700 if path.is_dir() else 0o600))
-        return
-    try:
-        done = subprocess.run(["chattr", "-R", "+i" if frozen else "-i", str(folder)], capture_output=True, text=True)
-    except OSError as error:
-        raise LeftOut(f"there is no `chattr` here ({error})") from error
-    if done.returncode:
-        raise LeftOut(f"files cannot be made immutable here ({done.stderr.strip().splitlines()[-1]})")
 
 
 KINDS: dict[str, tuple[str, Callable[[Bench, Row, argparse.Namespace], None]]] = {

@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -27,12 +28,14 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 SLOWLY = ("train.steps=400", "train.validate_every=10", "train.optimizer=sgd")
 
 
-def start(*words: str | Path, inside: tuple[str, ...] = (sys.executable,), **variables: str) -> subprocess.Popen[str]:
+def start(
+    *words: str | Path, inside: tuple[str, ...] = (sys.executable,), told: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.Popen[str]:
     """The command line in processes of its own."""
     return subprocess.Popen(
         [*inside, *map(str, words)],
         cwd=ROOT,
-        env={**ENVIRONMENT, **variables},
+        env={**ENVIRONMENT, **told},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -76,7 +79,9 @@ def test_two_processes_descend_as_one(tmp_path: Path) -> None:
     found = []
     for devices in (1, 2):
         out = tmp_path / f"{devices}.pt"
-        code, _, err = ended(start("-m", "tests.gradients", out, str(devices), HANDFUL_CACHE=str(tmp_path / "cache")))
+        code, _, err = ended(
+            start("-m", "tests.gradients", out, str(devices), told={"HANDFUL_CACHE": str(tmp_path / "cache")})
+        )
         assert code == 0, err
         found.append(torch.load(out))
     one, two = found
@@ -161,7 +166,7 @@ def test_two_machines(machines: dict[str, str], recipe_file: Path, tmp_path: Pat
         words = ("--master-addr", next(iter(machines.values())), "-m", "handful", "train", recipe_file, "--out", out)
         inside = ("ip", "netns", "exec", name, sys.executable)
         told = {"GLOO_SOCKET_IFNAME": "link0", "HANDFUL_CACHE": str(tmp_path / "cache")}
-        started.append(start(*torchrun, *words, "--nodes", "2", *options, inside=inside, **told))
+        started.append(start(*torchrun, *words, "--nodes", "2", *options, inside=inside, told=told))
     for process in started:
         code, _, err = ended(process, 120)
         assert code == 0, err
@@ -224,7 +229,7 @@ def test_what_processes_cannot_share(recipe_file: Path, tmp_path: Path) -> None:
 def test_others_than_torchrun_has_started(recipe_file: Path, tmp_path: Path) -> None:
     started = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "4", "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "4"}
     words = ("-m", "handful", "train", recipe_file, "--out", tmp_path / "run", "--devices", "2")
-    code, _, err = ended(start(*words, **started, TORCHELASTIC_RUN_ID="none"))
+    code, _, err = ended(start(*words, told={**started, "TORCHELASTIC_RUN_ID": "none"}))
     assert code == 2
     assert "torchrun has started 4 processes, and 2 are asked for; say with --devices" in err
 

@@ -97,24 +97,6 @@ def test_its_map_moves_with_the_picture(norm: Any) -> None:
     torch.testing.assert_close(found, shifted)
 
 
-def test_patches_are_channels_of_a_coarser_network() -> None:
-    """The same layers on a quarter of the places, each with the pixels of its square as channels."""
-    fine, coarse = unet(widths=(8, 12), patch=2, input_shape=(4, 16, 24)), unet(widths=(8, 12), input_shape=(16, 8, 12))
-    assert (fine.map_shape, fine.frame, fine.out_features) == ((2, 16, 24), (1, 16, 24), 2)
-    coarse.load_state_dict(fine.state_dict())
-    windows = torch.rand(3, 4, 16, 24)
-    parted = torch.stack([windows[:, c, i::2, j::2] for c in range(4) for i in range(2) for j in range(2)], 1)
-    found, wanted = fine.maps(windows), coarse.maps(parted)
-    for place in range(8):
-        feature, i, j = place // 4, place // 2 % 2, place % 2
-        torch.testing.assert_close(found[:, feature, i::2, j::2], wanted[:, place])
-
-
-def test_features_that_patches_cannot_share() -> None:
-    with pytest.raises(HandfulError, match=r"6 features .* patches of 2x2; set the first of backbone\.widths to a mul"):
-        unet(widths=(6, 12), patch=2)
-
-
 @pytest.mark.parametrize(
     ("widths", "size", "message"),
     [
@@ -126,11 +108,6 @@ def test_features_that_patches_cannot_share() -> None:
 def test_sides_that_cannot_be_halved_so_often(widths: tuple[int, ...], size: tuple[int, int], message: str) -> None:
     with pytest.raises(HandfulError, match=message):
         unet(widths=widths, input_shape=(4, *size))
-
-
-def test_sides_that_cannot_be_parted_and_halved() -> None:
-    with pytest.raises(HandfulError, match=r"1 times, after patches of 2, .* multiples of 4, not 18x16; use data"):
-        unet(widths=(4, 4), patch=2, input_shape=(4, 18, 16))
 
 
 def test_channels_that_are_no_whole_frames() -> None:

@@ -35,12 +35,8 @@ class UNet(nn.Module):
     finest, whose two maps, side by side, are the result.  channels: of a frame, 1 or 3.  MPN's own network has widths
     64, 128, 256, 512, norm `none`, upsampling `transposed`, channels 3: 13.2 million parameters.
 
-    patch: sides of the squares of pixels that the finest level takes as one place with so many more channels, and
-    that its map is parted into again (Shi et al., CVPR 2016): frames of twice the sides at a little more than the cost.
-
-    maps: [n, 4, 128, 128] -> [n, 12, 128, 128], or [n, 12 / patch^2, 128, 128].  frame: (C, H, W).  Raises HandfulError
-    for sides that cannot be parted and halved as often as there are levels below the finest, for features that a patch
-    cannot share evenly, and for channels that are not a number of whole frames.
+    maps: [n, 4, 128, 128] -> [n, 12, 128, 128].  frame: (C, H, W).  Raises HandfulError for sides that cannot be halved
+    as often as there are levels below the finest, and for channels that are not a number of whole frames.
     """
 
     def __init__(
@@ -49,25 +45,23 @@ class UNet(nn.Module):
         norm: Norm = "batch",
         upsampling: Upsampling = "bilinear",
         channels: Literal[1, 3] = 1,
-        patch: Annotated[int, Field(ge=1)] = 1,
         input_shape: tuple[int, ...] = (4, 128, 128),
     ) -> None:
         super().__init__()
         in_channels, height, width = image_shape("The U-Net", input_shape)
-        factor = patch * 2 ** (len(widths) - 1)
+        factor = 2 ** (len(widths) - 1)
         if height % factor or width % factor:
             least = max(1, round(min(height, width) / factor)) * factor
             raise HandfulError(
-                f"A U-Net of {len(widths)} levels halves its input {len(widths) - 1} times"
-                f"{f', after patches of {patch}' * (patch > 1)}, so the sides of a frame must be multiples of "
-                f"{factor}, not {height}x{width}; use data.image_size={least} or fewer widths."
+                f"A U-Net of {len(widths)} levels halves its input {len(widths) - 1} times, so the sides of a frame "
+                f"must be multiples of {factor}, not {height}x{width}; use data.image_size={least} or fewer widths."
             )
         if in_channels % channels:
             raise HandfulError(
                 f"A window of {in_channels} channels is no number of whole frames of {channels}; set backbone.channels "
                 "to those of a frame."
             )
-        down = [level(before, after, norm) for before, after in pairwise((in_channels * patch**2, *widths))]
+        down = [level(before, after, norm) for before, after in pairwise((in_channels, *widths))]
         up = [Up(coarse, fine, norm, upsampling) for fine, coarse in pairwise(widths)]
         bottom, features = nn.Sequential(), widths[0]
         if upsampling == "transposed":
@@ -75,19 +69,14 @@ class UNet(nn.Module):
             bottom = level(widths[-1], widths[-1], norm)
             up[0].block, features = nn.Sequential(), 2 * widths[0]
         self.down, self.bottom, self.up = nn.ModuleList(down), bottom, nn.ModuleList(up[::-1])  # finest to finest
-        if features % patch**2:
-            raise HandfulError(
-                f"A map of {features} features cannot be parted into patches of {patch}x{patch}; set the first of "
-                f"backbone.widths to a multiple of {patch**2}."
-            )
-        self.input_shape, self.patch = input_shape, patch
+        self.input_shape = input_shape
         self.frame = (channels, height, width)
-        self.out_features = features // patch**2
-        self.map_shape = (self.out_features, height, width)
+        self.map_shape = (features, height, width)
+        self.out_features = features
 
     def maps(self, images: Tensor) -> Tensor:
         """[n, T*C, H, W] in [0, 1] -> [n, *map_shape]."""
-        x = F.pixel_unshuffle(2 * laid_out(images) - 1, self.patch)
+        x = 2 * laid_out(images) - 1
         skips: list[Tensor] = []
         for down in self.down:
             x = down(F.max_pool2d(x, 2) if skips else x)
@@ -95,7 +84,7 @@ class UNet(nn.Module):
         x = self.bottom(skips.pop())
         for up in self.up:
             x = up(x, skips.pop())
-        return F.pixel_shuffle(x, self.patch)
+        return x
 
     def forward(self, images: Tensor) -> Tensor:
         """[n, T*C, H, W] in [0, 1] -> [n, out_features]."""

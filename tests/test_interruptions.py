@@ -111,6 +111,14 @@ def test_a_full_disk_is_one_sentence_whichever_file_meets_it(tmp_path: Path, ful
         log.write({"step": 1, "seconds": 0.5, "loss": 1.0})
 
 
+def test_a_row_that_waits_for_its_validation_is_written_once(tmp_path: Path) -> None:
+    """Killed between the row and the checkpoint that knows of it, the next start writes it again."""
+    Log(tmp_path, 0).write({"step": 5})
+    for _ in range(2):
+        Log(tmp_path, 10, waits=True).write({"step": 10})
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.csv")] == ["5", "10"]
+
+
 def test_events_are_read_by_tensorboard_and_those_after_the_checkpoint_are_void(tmp_path: Path) -> None:
     log = Log(tmp_path, 0)
     for step in (1, 2, 3):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from handful import processes
 from handful.checkpoint import read_metrics
 from handful.errors import HandfulError
 from handful.files import read_tensors
+from handful.launching import check_started
 from tests.conftest import Command, ok
 
 ROOT = Path(__file__).parents[1]
@@ -224,6 +226,28 @@ def test_what_processes_cannot_share(recipe_file: Path, tmp_path: Path) -> None:
     assert code == 2
     assert err.count("handful: ") == 1
     assert "train.tasks_per_step is 3, which 2 processes cannot share evenly; set it to a multiple of 2." in err
+
+
+def test_what_the_second_stage_cannot_share_is_told_before_the_first(recipe_file: Path, tmp_path: Path) -> None:
+    pretrain = "pretrain={steps: 2, batch: 8, validate_every: 2, validation_tasks: 2}"
+    code, _, err = ended(train(recipe_file, tmp_path / "run", 2, pretrain, "train.tasks_per_step=3"))
+    assert code == 2
+    assert "train.tasks_per_step is 3, which 2 processes cannot share evenly" in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"SLURM_NTASKS": "2"}, "What SLURM says of its processes cannot be used (You set `--ntasks=2`"),
+        ({"SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1"}, "SLURM has started 1 processes, and 2 are asked for"),
+    ],
+)
+def test_others_than_slurm_has_started(told: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**told, "SLURM_JOB_NAME": "job", "SLURM_JOB_ID": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(HandfulError, match=re.escape(message)):
+        check_started(2)
 
 
 def test_others_than_torchrun_has_started(recipe_file: Path, tmp_path: Path) -> None:

@@ -100,6 +100,8 @@ def locked(out: Path) -> Iterator[None]:
                 raise HandfulError(
                     f"{out} is being trained by another process; wait for it, or choose another --out."
                 ) from error
+            except OSError:
+                pass  # a file system without locks, as some that machines share
         HELD.add(file)
         try:
             yield
@@ -198,15 +200,15 @@ def _is_plain(value: Any) -> bool:
 class Log:
     """`metrics.csv` and TensorBoard events, written by the first process.
 
-    On resume, rows after the checkpoint are dropped.
+    On resume, rows after the checkpoint are dropped, and that of its step if it waits for a validation: it comes again.
     Events are written in step with training: the thread of torch's SummaryWriter would tell of a full disk by itself.
     """
 
-    def __init__(self, out: Path, step: int) -> None:
+    def __init__(self, out: Path, step: int, waits: bool = False) -> None:
         if rank():
             return
         self.path = out / "metrics.csv"
-        kept = [row for row in read_metrics(self.path) if int(row["step"]) <= step] if step else []
+        kept = [row for row in read_metrics(self.path) if int(row["step"]) <= step - waits] if step else []
         lines = [",".join(METRICS), *(",".join(row[key] for key in METRICS) for row in kept)]
         write_text(self.path, "\n".join(lines) + "\n")
         self.board = out / f"events.out.tfevents.{int(time.time()):010d}.{platform.node()}.{os.getpid()}"

@@ -2,7 +2,7 @@
 
     handful train RECIPE --out RUN --devices 2                             # starts a second process on this machine
     torchrun --nproc-per-node 8 -m handful train RECIPE --out RUN --devices 8
-    srun handful train RECIPE --out RUN --devices 8 --nodes 2              # in a job of 16 tasks
+    srun handful train RECIPE --out RUN --devices 8 --nodes 2              # on two machines, --ntasks-per-node=8
 
 What they then do together is in `handful.processes`.
 """
@@ -38,7 +38,7 @@ def launched(devices: int, nodes: int, precision: Precision) -> Iterator[Fabric]
     devices: processes on each machine, one a GPU where there are GPUs; nodes: machines.  Those that are started run
     this program again, from its beginning to here.  Past this context only the first process goes on.
     """
-    check_started(devices, nodes)
+    check_started(devices * nodes)
     # unused parameters: pre-training, say, leaves out what only episodes teach
     strategy = DDPStrategy(find_unused_parameters=True) if devices * nodes > 1 else "auto"
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would announce each process
@@ -58,6 +58,8 @@ def launched(devices: int, nodes: int, precision: Precision) -> Iterator[Fabric]
             raise
         free(error)
         gone = isinstance(error, RuntimeError) and is_connection(error)
+        if isinstance(error, KeyboardInterrupt) and number and any(other.detect() for _, other in STARTERS):
+            os._exit(130)  # the first says it; whose child this is will not end before this does
         if gone or isinstance(error, (HandfulError, KeyboardInterrupt)):
             wait_for_first(number, parent)
         if gone:
@@ -73,13 +75,22 @@ def launched(devices: int, nodes: int, precision: Precision) -> Iterator[Fabric]
         sys.exit(0)
 
 
-def check_started(devices: int, nodes: int) -> None:
+STARTERS = (("torchrun", TorchElasticEnvironment), ("SLURM", SLURMEnvironment))
+
+
+def check_started(asked: int) -> None:
     """Refuse another number of processes than torchrun or SLURM have started."""
-    for name, environment in (("torchrun", TorchElasticEnvironment), ("SLURM", SLURMEnvironment)):
-        if environment.detect() and environment().world_size() not in (1, devices * nodes):
+    for name, environment in STARTERS:
+        if not environment.detect():
+            continue
+        try:
+            started = environment().world_size()
+        except RuntimeError as error:  # Lightning misses a variable, or finds one that it cannot use
+            raise HandfulError(f"What {name} says of its processes cannot be used ({first_line(error)}).") from error
+        if started != asked:
             raise HandfulError(
-                f"{name} has started {environment().world_size()} processes, and {devices * nodes} are asked for; say "
-                "with --devices how many are on each machine, and with --nodes on how many machines."
+                f"{name} has started {started} processes, and {asked} are asked for; say with --devices how many are "
+                "on each machine, and with --nodes on how many machines."
             )
 
 

@@ -44,11 +44,16 @@ def even_share(count: int, key: str) -> range:
 
     Raises HandfulError, with the recipe's key that says how many, if that cannot be.
     """
-    if count % world():
-        raise HandfulError(
-            f"{key} is {count}, which {world()} processes cannot share evenly; set it to a multiple of {world()}."
-        )
+    check_even(count, world(), key)
     return share(count)
+
+
+def check_even(count: int, processes: int, key: str) -> None:
+    """Raise HandfulError, with the recipe's key that says how many, if so many processes cannot share them evenly."""
+    if count % processes:
+        raise HandfulError(
+            f"{key} is {count}, which {processes} processes cannot share evenly; set it to a multiple of {processes}."
+        )
 
 
 def gathered(part: T) -> list[T]:

@@ -147,8 +147,8 @@ class Reproduction:
 
     @property
     def reproduced(self) -> bool:
-        """Whether all recorded figures lie in the new intervals."""
-        return all(figure.inside for figure in self.figures)
+        """Whether all recorded figures lie in the new intervals, of a run that was trained to its end."""
+        return self.steps >= self.recorded_steps and all(figure.inside for figure in self.figures)
 
     @property
     def same_recipe(self) -> bool | None:
@@ -219,7 +219,7 @@ def reproduce(
     judged, left_out = judgeable(record)
     if not judged:
         raise HandfulError(f"{path} holds no figure that can be judged{': ' if left_out else ''}{'; '.join(left_out)}.")
-    out = Path("out") / "reproduce" / found.name if out is None else Path(out)
+    out = Path("out") / "reproduce" / find_recipe(str(recipe)).stem if out is None else Path(out)
     run, results = train_recipe(
         found,
         out,

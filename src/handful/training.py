@@ -34,7 +34,7 @@ from handful.launching import launched
 from handful.memory import plan
 from handful.methods import METHODS, Method, Supervised, Trained, pretraining
 from handful.problems import problem_of
-from handful.processes import SharedMoments, agreed, average, by_first, even_share, gathered, rank, world
+from handful.processes import SharedMoments, agreed, average, by_first, check_even, even_share, gathered, rank, world
 from handful.progress import Progress
 from handful.recipe import LoopRecipe, PretrainRecipe, Protocol, Recipe, TrainRecipe, make_recipe
 from handful.registry import build, spec_of
@@ -146,6 +146,11 @@ def main(
     check_precision(recipe, method, precision)
     check_protocols(method, data, protocols, recipe.pretrain is not None)
 
+    if recipe.pretrain:  # what the second stage cannot do is told before the first
+        check_even(recipe.pretrain.batch, devices * nodes, "pretrain.batch")
+    if settings.steps:
+        check_even(settings.tasks_per_step, devices * nodes, "train.tasks_per_step")
+
     run = Run(out, recipe, method, data)
     with (
         launched(devices, nodes, precision) as fabric,
@@ -153,6 +158,8 @@ def main(
     ):
         quiet = quiet or rank() > 0
         by_first(lambda: describe(run, {"precision": precision, "freed_memory_kept": kept, "processes": world()}))
+        if not all(gathered(is_run(out))):
+            raise HandfulError(f"{out} is not one folder that all processes see; name one that they share by --out.")
         before = first_stage(fabric, run, protocols[0], max_minutes, quiet) if recipe.pretrain else Progressed()
         method.prepare(data.train)
         with Progress(recipe.name, settings.steps, method.problem.metric, quiet) as progress:
@@ -269,7 +276,7 @@ def fit(
     if isinstance(settings, TrainRecipe):
         with fabric.autocast():
             plan_step(run.method, batches, settings, progressed, progress)
-    log = Log(out, progressed.step)
+    log = Log(out, progressed.step, waits=bool(progressed.unjudged))
     protocol = validation.model_copy(update={"tasks": settings.validation_tasks, "support": "normal"})
 
     def keep() -> None:
@@ -349,6 +356,9 @@ def fit(
             if over and progressed.step < settings.steps:
                 progress.say(f"stopped by max-minutes at step {progressed.step} of {settings.steps}")
                 break
+        if agreed(told.stop):  # in the last validation
+            progress.say(f"told to stop: saved at step {progressed.step} of {settings.steps}")
+            raise KeyboardInterrupt
     return progressed
 
 

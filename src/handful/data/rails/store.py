@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, FiniteFloat, TypeAdapter
@@ -115,12 +114,14 @@ def stored(
     with suppress(OSError, ValueError):
         return kept(folder, count)
     with new_folder(folder) as work, ThreadPoolExecutor() as pool:
-        pixels = open_memmap(work / "pixels.npy", "w+", np.uint8, (count, 3, HEIGHT, WIDTH))
         listed = []
-        for number, (picture, lines, name) in enumerate(pool.map(lambda i: at_one_size(frame(i)), range(count))):
-            pixels[number] = picture
-            listed.append({"name": name, "lines": {key: line.tolist() for key, line in lines.items()}})
-        pixels.flush()
+        # Plain writes and no memory map: a full disk is then an error that can be told, not a bus error.
+        with open(work / "pixels.npy", "wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (count, 3, HEIGHT, WIDTH)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for picture, lines, name in pool.map(lambda i: at_one_size(frame(i)), range(count)):
+                file.write(picture.tobytes())
+                listed.append({"name": name, "lines": {key: line.tolist() for key, line in lines.items()}})
         write_text(work / "frames.json", to_json(listed))
     return kept(folder, count)
 

@@ -200,6 +200,29 @@ def kill_in_write(bench: Bench, row: Row, run: Path, target: str) -> bool:
     return False
 
 
+def loader_killed(bench: Bench, row: Row, options: argparse.Namespace) -> None:
+    """The process that loads tasks or images, as the system does it for want of memory."""
+
+    def strike(run: Path) -> bool:
+        training = Training(bench, run, WORKERS)
+        if bench.meets(training):
+            phase, loading = training.phase(), training.others()
+            if loading:
+                with suppress(ProcessLookupError):
+                    os.kill(loading[0], signal.SIGKILL)
+                ended = training.end()
+                if ended.code == 0:  # it had loaded all that was wanted
+                    return False
+                row.struck += 1
+                row.notes[f"in {phase}"] += 1
+                one_sentence(row, ended, "was ended from outside")
+                return True
+        ends_well(training.end())
+        return False
+
+    strike_runs(bench, row, lambda: row.struck < options.stops // 2, strike)
+
+
 def told_to_stop(bench: Bench, row: Row, options: argparse.Namespace) -> None:
     """At random moments."""
     told_with(bench, row, options.stops)
@@ -403,6 +426,7 @@ KINDS: dict[str, tuple[str, Callable[[Bench, Row, argparse.Namespace], None]]] =
     "kill": ("SIGKILL", killed),
     "kill-workers": ("SIGKILL, a process loads", killed_with_workers),
     "kill-writes": ("SIGKILL in a write", killed_in_writes),
+    "kill-loader": ("the process that loads killed", loader_killed),
     "stop": ("SIGTERM", told_to_stop),
     "stop-workers": ("SIGTERM, a process loads", told_with_workers),
     "stop-validation": ("SIGTERM in a long validation", told_in_validation),
@@ -419,6 +443,7 @@ def main() -> int:
     machine = environment()
     print(f"{machine['cpu']}; torch {machine['torch']}; Handful {machine['commit']}")
     rows: list[dict[str, Any]] = []
+    left_out: list[str] = []
     clean = True
     with tempfile.TemporaryDirectory() as made:
         work = Path(made)
@@ -432,11 +457,13 @@ def main() -> int:
                 inflict(bench, row, options)
             except LeftOut as reason:
                 print(f"{fault:<30} left out: {reason}", flush=True)
+                left_out.append(fault)
                 continue
             show(row)
             clean &= row.clean
             rows.append(flat(row, options, machine))
-    print("\nnothing that should not be" if clean else "\nthere are findings")
+    untried = f"; not tried: {', '.join(left_out)}" if left_out else ""
+    print(f"\n{'nothing that should not be' if clean else 'there are findings'}{untried}")
     if options.json:
         write_text(options.json, json.dumps(rows, indent=1))
     return 0 if clean else 1

@@ -293,7 +293,7 @@ def test_interrupting_says_how_to_go_on(
     monkeypatch.setattr(Batches, "__getitem__", interrupt)
     ran = handful("train", recipe_file, "--out", tmp_path / "run")
     assert ran.code == 130
-    assert "the same command goes on" in ran.err
+    assert "the same command, without --fresh, goes on" in ran.err
 
 
 @pytest.mark.parametrize("words", [("evaluate", "a"), ("compare", "a", "b")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -175,6 +176,26 @@ def test_a_process_that_loads_batches_outlives_a_signal_that_all_get_and_no_seco
     os.kill(worker.pid, number)
     assert [next(steps) for _ in range(9)] == list(range(1, 10))
     os.kill(worker.pid, number)
-    with pytest.raises(RuntimeError, match="DataLoader worker"):
+    with pytest.raises(HandfulError, match="A process that loads tasks was ended from outside, .* then lower workers"):
         list(steps)
     worker.join()
+
+
+def fail(start: int, stop: int, device: torch.device) -> int:
+    raise RuntimeError("of the data's own")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_goes_wrong_in_loading_is_told_as_it_is(workers: int) -> None:
+    with pytest.raises(RuntimeError, match="of the data's own"):
+        next(iter(loaded(Batches("tasks", fail, 1), range(2), workers, torch.device("cpu"))))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no flock")
+def test_a_file_system_without_locks_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with locked(tmp_path), locked(tmp_path):
+        assert (tmp_path / ".lock").exists()

@@ -20,7 +20,7 @@ from handful.data.store import ImageStore
 from handful.episodes import Episode, EpisodeSampler
 from handful.errors import HandfulError
 from handful.files import read_tensors
-from handful.memory import GIB, Plan, peak_bytes, plan, size, step_peak
+from handful.memory import GIB, Plan, leanest, peak_bytes, plan, size, step_peak
 from handful.methods import ANIL, MAML, GradientBased, MAMLPlusPlus, Reptile
 from handful.recipe import load_recipe
 from handful.training import train_recipe
@@ -57,6 +57,13 @@ def test_peak_is_what_is_alive_at_once() -> None:
 
     assert peak_bytes(work, CPU) == 2 * size
     assert peak_bytes(lambda: None, CPU) == 0
+
+
+def test_several_processes_take_what_all_have_the_memory_for() -> None:
+    roomy, less = Plan(8, 8, "graph", 400, 500), Plan(8, 3, "graph", 150, 200)
+    least = Plan(8, 4, "recompute", 80, 100)
+    found = [leanest([roomy, other], ["graph", "recompute"]) for other in (roomy, less, least)]
+    assert [(plan.backprop, plan.chunk) for plan in found] == [("graph", 8), ("graph", 3), ("recompute", 4)]
 
 
 @pytest.mark.parametrize(

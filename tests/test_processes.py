@@ -218,7 +218,24 @@ def test_told_to_stop_the_first_stops_all(recipe_file: Path, tmp_path: Path) -> 
     assert code == 130, err
     assert time.monotonic() - started < 10
     assert err.count("told to stop: saved at step") == 1
-    assert err.count("the same command goes on") == 1
+    assert err.count("the same command, without --fresh, goes on") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signals")
+def test_torchrun_is_told_to_stop(recipe_file: Path, tmp_path: Path) -> None:
+    """It passes the signal on to both, and the step is saved once."""
+    out = tmp_path / "run"
+    options = [word for change in SLOWLY for word in ("--set", change)]
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    process = start(*torchrun, "-m", "handful", "train", recipe_file, "--out", out, "--devices", "2", *options)
+    wait_for_rows(out, 3)
+    process.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    code, _, err = ended(process, 60)
+    assert code != 0
+    assert time.monotonic() - started < 10
+    assert err.count("told to stop: saved at step") == 1
+    assert (out / "checkpoints" / "last" / "training.safetensors").exists()
 
 
 def test_what_processes_cannot_share(recipe_file: Path, tmp_path: Path) -> None:

@@ -42,11 +42,13 @@ def test_the_same_machine_gives_the_recorded_figures(
     handful: Command, recorded: Path, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    recipe_file = recipe_file.rename(tmp_path / "changed.yaml")  # the name in it is that of the shipped one still
+    recorded.rename(record_of(recipe_file))
     ran = ok(handful("reproduce", recipe_file))
     assert "3 of 3 recorded figures in the new interval" in ran.out
     assert f"recipe {load_recipe(str(recipe_file)).hash()}, as recorded" in ran.out
     assert "OTHER" not in ran.out
-    run = Path("out/reproduce/tiny")
+    run = Path("out/reproduce/changed")
     told = json.loads(ok(handful("reproduce", recipe_file, "--json")).out)
     assert (told["run"], told["steps"], told["recorded_steps"]) == (str(run), 12, 12)
     assert told["reproduced"] is told["same_recipe"] is True

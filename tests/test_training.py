@@ -181,6 +181,36 @@ def test_told_to_stop_it_finishes_the_step_and_loses_nothing(
     assert without_time(tmp_path / "broken") == without_time(tmp_path / "whole")
 
 
+def test_told_to_stop_in_the_last_validation_it_is_kept_and_the_tests_wait(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where other processes wait for a share of it, a validation goes on to its end."""
+
+    def tell(run: Run, protocol: Any, progressed: Any, told: Any) -> dict[str, float]:
+        found = original(run, protocol, progressed, told)
+        told.stop = progressed.step == 12
+        return found
+
+    original = training.validate
+    monkeypatch.setattr(training, "validate", tell)
+    with pytest.raises(KeyboardInterrupt):
+        trained(recipe_file, tmp_path / "run")
+    assert without_time(tmp_path / "run")[-1]["val_mean"]
+    assert not (tmp_path / "run" / "eval").exists()
+    monkeypatch.undo()
+    trained(recipe_file, tmp_path / "run")
+    assert len(list((tmp_path / "run" / "eval").iterdir())) == 2
+
+
+def test_a_folder_that_other_processes_do_not_see(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "gathered", lambda part: [part, False])
+    with pytest.raises(HandfulError, match="run is not one folder that all processes see; name one that they share"):
+        trained(recipe_file, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
 def test_results_of_weights_that_are_gone_are_deleted(recipe_file: Path, tmp_path: Path) -> None:
     run = trained(recipe_file, tmp_path / "run")
     run.save_weights("last")

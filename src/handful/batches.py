@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from handful.data.store import CPU
+from handful.errors import HandfulError
 from handful.interruption import left_to_training
 
 
@@ -36,21 +37,30 @@ class Batches(Dataset[Any]):
         return f"{self.what} {step * self.size} to {(step + 1) * self.size - 1}"
 
 
-def loaded(batches: Batches, steps: range, workers: int, device: torch.device) -> Iterable[Any]:
+def loaded(batches: Batches, steps: range, workers: int, device: torch.device) -> Iterator[Any]:
     """The batches of these steps, in order, for a step that computes on `device`.
 
     On a CPU `workers` processes make them ahead; without any, the step waits for each.  On a GPU they are made where
-    the store is, which no other process could hold too: by a thread.
+    the store is, which no other process could hold too: by a thread.  Raises HandfulError if one of the processes ends.
     """
     if device.type == "cuda":
-        return ahead(lambda step: batches.make(step, device), steps, torch.cuda.Stream(device))
-    return DataLoader(
-        batches,
-        batch_size=None,
-        sampler=steps,
-        num_workers=workers,
-        worker_init_fn=left_to_training if workers else None,
-    )
+        yield from ahead(lambda step: batches.make(step, device), steps, torch.cuda.Stream(device))
+        return
+    try:
+        yield from DataLoader(
+            batches,
+            batch_size=None,
+            sampler=steps,
+            num_workers=workers,
+            worker_init_fn=left_to_training if workers else None,
+        )
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise HandfulError(
+            f"A process that loads {batches.what} was ended from outside, most often for want of memory; then lower "
+            "workers. The same command, without --fresh, goes on from where the run was saved last."
+        ) from error
 
 
 def ahead(make: Callable[[int], Any], steps: range, stream: torch.cuda.Stream | None = None) -> Iterator[Any]:

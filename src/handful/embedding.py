@@ -14,7 +14,7 @@ from torch import Tensor
 
 from handful.episodes import Episode, EpisodeSampler
 from handful.inner_loop import evaluating
-from handful.memory import free_memory
+from handful.memory import free_memory, sharing
 from handful.methods import Metric
 from handful.rows import joined
 
@@ -27,6 +27,7 @@ class EmbeddedTasks:
 
     def __init__(self, method: Metric, sampler: EpisodeSampler, tasks: int, chunk: int) -> None:
         self.method, self.sampler, self.tasks, self.chunk = method, sampler, tasks, chunk
+        self.sharing = sharing(method.device)  # all processes are here, and will not be where they embed
         self.stop = 0  # the tasks before it have their features at hand
         self.ids: NDArray[np.int64] = np.empty(0, np.int64)
         self.features = torch.empty(0)
@@ -47,7 +48,8 @@ class EmbeddedTasks:
     def _embed(self, start: int) -> None:
         """The features of all remaining tasks, or of as many as the memory holds."""
         chunks = -(-(self.tasks - start) // self.chunk)
-        budget = SHARE * free_memory(self.method.device) / (4 * np.prod(self.method.feature_shape))
+        free = free_memory(self.method.device) / self.sharing
+        budget = SHARE * free / (4 * np.prod(self.method.feature_shape))
         while True:
             self.stop = min(start + chunks * self.chunk, self.tasks)
             _, support, query = self.sampler.indices(start, self.stop)

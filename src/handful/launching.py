@@ -39,8 +39,9 @@ def launched(devices: int, nodes: int, precision: Precision) -> Iterator[Fabric]
     this program again, from its beginning to here.  Past this context only the first process goes on.
     """
     check_started(devices * nodes)
-    # unused parameters: pre-training, say, leaves out what only episodes teach
-    strategy = DDPStrategy(find_unused_parameters=True) if devices * nodes > 1 else "auto"
+    # unused parameters: pre-training, say, leaves out what only episodes teach; buffers are averaged where they are kept
+    ddp = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+    strategy = ddp if devices * nodes > 1 else "auto"
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would announce each process
     parent = os.getppid()
     try:
@@ -64,8 +65,8 @@ def launched(devices: int, nodes: int, precision: Precision) -> Iterator[Fabric]
             wait_for_first(number, parent)
         if gone:
             raise HandfulError(
-                f"Another of the {devices * nodes} processes has ended, so this one stops too; the same command goes "
-                "on from where the run was saved last."
+                f"Another of the {devices * nodes} processes has ended, so this one stops too; the same command, "
+                "without --fresh, goes on from where the run was saved last."
             ) from error
         raise
     finally:

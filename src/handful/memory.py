@@ -8,8 +8,8 @@ measurements settle.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,8 @@ def plan(method: Method, draw: Callable[[int], Episode], tasks: int, memory_gib:
     """
     method.chunk = None
     together = method.side_by_side(draw(tasks))  # on a GPU the first draw takes the data there
-    sharing = beside() if method.device.type == "cpu" else 1  # processes that have this memory together
-    budget = int(memory_gib * GIB) if memory_gib else int(SHARE * free_memory(method.device) / sharing)
+    free = free_memory(method.device) / sharing(method.device)
+    budget = int(memory_gib * GIB) if memory_gib else int(SHARE * free)
     needed = []
     for backprop in method.backprops:
         method.backprop = backprop
@@ -82,6 +82,12 @@ def plan(method: Method, draw: Callable[[int], Episode], tasks: int, memory_gib:
         f"A step of {asked} needs {size(min(needed))}, but train.memory_gib allows {size(budget)}{source}; raise it, "
         f"{lighter}or lower way, shot, query or inner_steps."
     )
+
+
+def leanest(plans: Sequence[Plan], backprops: Sequence[str]) -> Plan:
+    """What all of several processes have the memory for; backprops: from the fastest to the one that takes least."""
+    backprop = max((found.backprop for found in plans), key=backprops.index)
+    return min((replace(found, backprop=backprop) for found in plans), key=lambda found: found.chunk)
 
 
 def step_peak(method: Method, draw: Callable[[int], Episode], together: int) -> tuple[float, float]:
@@ -136,6 +142,11 @@ def free_memory(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0]
     limits = [_available(), _left_in_container()]
     return min(limit for limit in limits if limit is not None)
+
+
+def sharing(device: torch.device) -> int:
+    """How many processes have a device's memory together: those of this machine on a CPU.  All must ask at once."""
+    return beside() if device.type == "cpu" else 1
 
 
 def _available() -> int:

@@ -80,15 +80,6 @@ def read_array(path: Path, mapped: bool = False) -> NDArray[Any]:
             raise ValueError("it is no .npy file")
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (
-        ValueError,
-        EOFError,
-        OverflowError,
-        MemoryError,
-        RecursionError,
-        SyntaxError,
-        TypeError,
-        TokenError,
-    ) as error:
-        raise ValueError(first_line(error)) from error  # of a damaged header numpy and the parser of Python raise these
+    except BAD_HEADER as error:
+        raise ValueError(first_line(error)) from error
     return found if mapped else np.array(found)

@@ -31,7 +31,7 @@ from handful.evaluation import Result, check_support, evaluate_method
 from handful.files import to_json, write_text
 from handful.interruption import Told, noted
 from handful.launching import launched
-from handful.memory import plan
+from handful.memory import leanest, plan
 from handful.methods import METHODS, Method, Supervised, Trained, pretraining
 from handful.problems import problem_of
 from handful.processes import SharedMoments, agreed, average, by_first, check_even, even_share, gathered, rank, world
@@ -393,8 +393,8 @@ def plan_step(
     found = plan(
         method, lambda count: batches.draw(0, count, device=method.device), len(batches.part), settings.memory_gib
     )
-    method.chunk = min(gathered(found.chunk))
-    progressed.chunk, progressed.backprop = method.chunk, found.backprop
+    found = leanest(gathered(found), method.backprops)
+    method.chunk, method.backprop = progressed.chunk, progressed.backprop = found.chunk, found.backprop
     progressed.memory_gib, progressed.backprops = asked
     progress.say(str(found))
 

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from handful.backbones import resnet18
+from handful.errors import HandfulError
 
 
 def published_keys() -> set[str]:
@@ -60,6 +62,16 @@ def test_it_is_the_network_written_out() -> None:
                 x = layer(x, f"{start}.downsample.0", f"{start}.downsample.1", 2)
             x = (x + y).clamp(min=0)
     torch.testing.assert_close(backbone.maps(images), x)
+
+
+def test_group_norm_looks_at_one_image_alone() -> None:
+    torch.manual_seed(0)
+    backbone = resnet18(norm="group", input_shape=(3, 32, 64))
+    images = torch.rand(2, 3, 32, 64)
+    torch.testing.assert_close(backbone(images)[:1], backbone(images[:1]))
+    assert not [m for m in backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    with pytest.raises(HandfulError, match="of a network with batch norm: leave out norm, or weights"):
+        resnet18(weights="resnet18.pth", norm="group")
 
 
 def test_published_weights_load_from_a_file_and_images_are_normalised(tmp_path: Path) -> None:

@@ -256,9 +256,21 @@ def test_features_that_do_not_fit_are_embedded_in_parts(store: ImageStore, monke
         found.append(tasks.predict(part, start, start + 2))
         held.append(len(tasks.ids))
     assert torch.allclose(torch.cat(found, 1), expected, atol=1e-5)
-    assert len(set(map(int, held))) >= 1
     assert max(held) <= 20
     assert tasks.stop == 12
+
+
+def test_processes_of_one_machine_share_its_memory(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready = made(store, ProtoNet)
+    sampler = EpisodeSampler(store.test, 3, 1, 2)
+    monkeypatch.setattr("handful.embedding.free_memory", lambda device: 2 * 4 * 8 * 40)  # forty images' features
+    held = []
+    for processes in (1, 2):
+        monkeypatch.setattr("handful.memory.beside", lambda processes=processes: processes)
+        tasks = EmbeddedTasks(ready, sampler, 12, chunk=2)
+        tasks.predict(sampler.episodes(0, 2), 0, 2)
+        held.append(len(tasks.ids))
+    assert held[1] <= 20 < held[0] <= 40
 
 
 def test_training_learns_and_keeps_running_statistics(store: ImageStore) -> None:

@@ -11,20 +11,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from handful.backbones.images import Pooling, image_shape, pool, pooled_length
+from handful.backbones.norms import Norm, norm_layer
 from handful.errors import HandfulError
 from handful.registry import BACKBONES, part
 
 Downsample = Literal["pool", "stride"]
-Norm = Literal["batch", "group"]
-GROUPS = (8, 4, 2, 1)  # of channels that group norm normalises together: as many as leave four channels a group
-
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Group norm that a last map of 1x1 survives: one channel a group would be normalised to zero there."""
-    if channels == 1:
-        raise HandfulError("norm='group' normalises channels together, but Conv-4 has channels=1; use 2 or more.")
-    groups = next(g for g in GROUPS if channels % g == 0 and channels // g >= min(channels, 4))
-    return nn.GroupNorm(groups, channels)
 
 
 @part(BACKBONES, "conv4")
@@ -60,7 +51,7 @@ class Conv4(nn.Module):
         for block in range(4):
             blocks += [
                 nn.Conv2d(in_channels if block == 0 else channels, channels, 3, stride=stride, padding=1),
-                nn.BatchNorm2d(channels) if norm == "batch" else group_norm(channels),
+                norm_layer(norm, channels),
                 nn.ReLU(),
             ]
             if downsample == "pool":

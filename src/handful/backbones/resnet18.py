@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handful.backbones.images import colour, halved, image_shape
+from handful.backbones.norms import Norm, norm_layer
 from handful.backbones.weights import load_weights
+from handful.errors import HandfulError
 from handful.registry import BACKBONES, part
 
 WIDTHS = (64, 128, 256, 512)
@@ -26,6 +28,7 @@ class ResNet18(nn.Module):
 
     weights: a .safetensors or .pth file; without one the network starts as published, Kaiming-normal by fan-out.
     With one, images are normalised by ImageNet's mean and deviation first.  Grey images are repeated to three channels.
+    norm: `batch`, as published, or `group` norm, which looks at one image alone and is for a start without weights.
     seen: what the weights were trained on.
 
     maps: [n, 3, 224, 224] -> [n, 512, 7, 7], at stride 32.
@@ -33,15 +36,19 @@ class ResNet18(nn.Module):
 
     pyramid_channels = WIDTHS[1:]
 
-    def __init__(self, weights: str | None = None, input_shape: tuple[int, ...] = (3, 224, 224)) -> None:
+    def __init__(
+        self, weights: str | None = None, norm: Norm = "batch", input_shape: tuple[int, ...] = (3, 224, 224)
+    ) -> None:
         super().__init__()
+        if weights is not None and norm != "batch":
+            raise HandfulError("Weights of ResNet-18 are of a network with batch norm: leave out norm, or weights.")
         _, height, width = image_shape("ResNet-18", input_shape, channels=(1, 3))
         self.conv1 = nn.Conv2d(3, WIDTHS[0], 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(WIDTHS[0])
-        self.layer1 = stage(WIDTHS[0], WIDTHS[0], stride=1)
-        self.layer2 = stage(WIDTHS[0], WIDTHS[1], stride=2)
-        self.layer3 = stage(WIDTHS[1], WIDTHS[2], stride=2)
-        self.layer4 = stage(WIDTHS[2], WIDTHS[3], stride=2)
+        self.bn1 = norm_layer(norm, WIDTHS[0])
+        self.layer1 = stage(norm, WIDTHS[0], WIDTHS[0], stride=1)
+        self.layer2 = stage(norm, WIDTHS[0], WIDTHS[1], stride=2)
+        self.layer3 = stage(norm, WIDTHS[1], WIDTHS[2], stride=2)
+        self.layer4 = stage(norm, WIDTHS[2], WIDTHS[3], stride=2)
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
         self.normalise = weights is not None
@@ -74,24 +81,24 @@ class ResNet18(nn.Module):
         return self.maps(images).mean((2, 3))
 
 
-def stage(in_channels: int, channels: int, stride: int) -> nn.Sequential:
+def stage(norm: Norm, in_channels: int, channels: int, stride: int) -> nn.Sequential:
     """Two blocks, of which the first may halve the map."""
-    return nn.Sequential(BasicBlock(in_channels, channels, stride), BasicBlock(channels, channels, 1))
+    return nn.Sequential(BasicBlock(norm, in_channels, channels, stride), BasicBlock(norm, channels, channels, 1))
 
 
 class BasicBlock(nn.Module):
     """[n, in, H, W] -> [n, out, H/stride, W/stride]: two 3x3 convolutions, added to the input or its projection."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+    def __init__(self, norm: Norm, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
+        self.bn1 = norm_layer(norm, channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.bn2 = norm_layer(norm, channels)
         self.downsample = nn.Sequential()
         if stride != 1 or in_channels != channels:
             projection = nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False)
-            self.downsample = nn.Sequential(projection, nn.BatchNorm2d(channels))
+            self.downsample = nn.Sequential(projection, norm_layer(norm, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, in, H, W] -> [n, out, H/stride, W/stride]."""

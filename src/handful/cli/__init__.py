@@ -24,7 +24,7 @@ from handful.errors import HandfulError
 
 __all__ = ["LOOPBACK", "app", "main"]
 
-GOES_ON = "interrupted; the same command goes on from where it was saved last."
+GOES_ON = "interrupted; the same command, without --fresh, goes on from where it was saved last."
 RESUMED: tuple[Callable[..., None], ...] = (demo, train, reproduce)
 VERBS: tuple[Callable[..., None], ...] = (evaluate, compare, fit, predict, export, serve, report)
 

@@ -397,7 +397,7 @@ class Info(BaseModel):
     options: dict[str, Any] = {}
 
 
-class Record(BaseModel):
+class StoreFile(BaseModel):
     """The content of `store.json`."""
 
     format: Literal[1]
@@ -407,7 +407,7 @@ class Record(BaseModel):
     info: Info
 
 
-def misfit(record: Record, images: NDArray[Any], labels: NDArray[Any]) -> str:
+def misfit(record: StoreFile, images: NDArray[Any], labels: NDArray[Any]) -> str:
     """What in the three files of a store does not fit together; nothing if they do."""
     known = range(len(record.class_names))
     if images.ndim != 4 or images.dtype != np.uint8 or not images.size:
@@ -422,11 +422,11 @@ def misfit(record: Record, images: NDArray[Any], labels: NDArray[Any]) -> str:
     return ""
 
 
-def read_files(folder: Path) -> tuple[Record, NDArray[Any], NDArray[Any]]:
+def read_files(folder: Path) -> tuple[StoreFile, NDArray[Any], NDArray[Any]]:
     """The three files of one store, also while other processes put new stores in the place of it."""
 
-    def read() -> tuple[Record, NDArray[Any], NDArray[Any]]:
-        record = Record.model_validate(from_json((folder / "store.json").read_text(encoding="utf-8")))
+    def read() -> tuple[StoreFile, NDArray[Any], NDArray[Any]]:
+        record = StoreFile.model_validate(from_json((folder / "store.json").read_text(encoding="utf-8")))
         images, labels = (read_array(folder / f"{name}.npy", mapped=True) for name in ("images", "labels"))
         return record, images, labels
 

@@ -19,7 +19,7 @@ EGO_PATH_SIZE, TUSIMPLE_SIZE = (1920, 1080), (1280, 720)  # as published: their 
 ABSENT = -2  # the x of TuSimple where a lane has no point
 
 
-class Record(NamedTuple):
+class Annotation(NamedTuple):
     """A picture and its lines as a file gives them, unchecked; `lines`: name -> what should be points."""
 
     image: Any
@@ -38,10 +38,10 @@ class Format(NamedTuple):
 
     kind: str
     marks: tuple[str, ...]
-    records: Callable[[str, Callable[[str], None]], Iterator[Record]]
+    records: Callable[[str, Callable[[str], None]], Iterator[Annotation]]
 
 
-def own(text: str, say: Callable[[str], None]) -> Iterator[Record]:
+def own(text: str, say: Callable[[str], None]) -> Iterator[Annotation]:
     """The JSON of docs/rails.md: {"records": [{"image", "width", "height", "left", "right", ...}, ...]}."""
     content = parsed(text, say)
     records = content.get("records") if isinstance(content, dict) else None
@@ -63,10 +63,10 @@ def own(text: str, say: Callable[[str], None]) -> Iterator[Record]:
         tags = record.get("tags")
         words = [record.get("kind"), *(tags if isinstance(tags, list) else [tags])]
         kept = tuple(word for word in words if isinstance(word, str) and word)
-        yield Record(record["image"], record.get("width"), record.get("height"), lines, kept)
+        yield Annotation(record["image"], record.get("width"), record.get("height"), lines, kept)
 
 
-def ego_path(text: str, say: Callable[[str], None]) -> Iterator[Record]:
+def ego_path(text: str, say: Callable[[str], None]) -> Iterator[Annotation]:
     """TEP-Net's: {picture: {"left_rail": [[x, y], ...], "right_rail": [...]}, ...}, in 1920x1080 pixels."""
     content = parsed(text, say)
     for image, rails in content.items() if isinstance(content, dict) else ():
@@ -76,10 +76,10 @@ def ego_path(text: str, say: Callable[[str], None]) -> Iterator[Record]:
         for key in rails:
             if key not in ("left_rail", "right_rail"):
                 say(f"{image}: {unknown('key', key, ('left_rail', 'right_rail'))}")
-        yield Record(image, *EGO_PATH_SIZE, {side: rails.get(f"{side}_rail") for side in ("left", "right")})
+        yield Annotation(image, *EGO_PATH_SIZE, {side: rails.get(f"{side}_rail") for side in ("left", "right")})
 
 
-def tusimple(text: str, say: Callable[[str], None]) -> Iterator[Record]:
+def tusimple(text: str, say: Callable[[str], None]) -> Iterator[Annotation]:
     """TuSimple's: a line a picture, {"raw_file", "h_samples": [y, ...], "lanes": [[x or -2, ...], ...]}, in 1280x720.
 
     Lanes have no names: the two beside the middle of the picture at their feet are `left` and `right`, the others
@@ -96,7 +96,7 @@ def tusimple(text: str, say: Callable[[str], None]) -> Iterator[Record]:
                 [[x, y] for x, y in zip(lane, content["h_samples"], strict=True) if x != ABSENT]
                 for lane in content["lanes"]
             ]
-            yield Record(content["raw_file"], *TUSIMPLE_SIZE, named(lanes, TUSIMPLE_SIZE[0]))
+            yield Annotation(content["raw_file"], *TUSIMPLE_SIZE, named(lanes, TUSIMPLE_SIZE[0]))
         except (KeyError, TypeError, ValueError, OverflowError):
             say(f"line {number}: raw_file, h_samples and lanes should be there, each lane as long as h_samples")
 
@@ -114,7 +114,7 @@ def named(lanes: Sequence[list[Any]], width: int) -> dict[str, Any]:
     return {names.get(i) or f"rail {next(others)}": lane for i, lane in enumerate(lanes)}
 
 
-def railsem19(text: str, say: Callable[[str], None]) -> Iterator[Record]:
+def railsem19(text: str, say: Callable[[str], None]) -> Iterator[Annotation]:
     """RailSem19's jsons: {"frame", "imgWidth", "imgHeight", "objects": [{"label": "rail", "polyline-pair": ...}, ...]}.
 
     Which track is the train's own is not in the file: `left` and `right` are the pair whose foot is nearest to the
@@ -143,7 +143,7 @@ def railsem19(text: str, say: Callable[[str], None]) -> Iterator[Record]:
             lines |= {f"{which}left": left, f"{which}right": right}
         single = [thing["polyline"] for thing in rails if "polyline" in thing]
         lines |= {f"rail {i}": line for i, line in enumerate(single, 1)}
-        yield Record(f"{content['frame']}.jpg", width, height, lines)
+        yield Annotation(f"{content['frame']}.jpg", width, height, lines)
     except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         say("frame, imgWidth, imgHeight and objects should be there, each rail as two polylines of points or one")
 

@@ -14,7 +14,7 @@ import numpy as np
 from handful import wording
 from handful.data.folders import list_images
 from handful.data.pictures import Picture, opened
-from handful.data.rails.formats import FORMATS, Format, Record
+from handful.data.rails.formats import FORMATS, Annotation, Format
 from handful.data.rails.frame import Frame, Line, line_of
 from handful.data.rails.masks import ego_track
 from handful.errors import HandfulError
@@ -128,7 +128,7 @@ def home(file: Path) -> Path:
     return next((parent.parent for parent in file.parents[:2] if parent.name in ("jsons", "uint8")), file.parent)
 
 
-def add(found: Annotations, record: Record, root: Path, file: str, seen: dict[Path, str]) -> None:
+def add(found: Annotations, record: Annotation, root: Path, file: str, seen: dict[Path, str]) -> None:
     """Turn a record into a frame, as far as it is sound, and tell the rest."""
     image = str(record.image)
     if not all(isinstance(side, int) and not isinstance(side, bool) and 0 < side <= LONGEST for side in record[1:3]):
@@ -166,7 +166,7 @@ def read_masks(masks: list[Path]) -> Annotations:
     """RailSem19's masks: of each the train's own track, as `ego_track` says."""
     found, seen = Annotations("RailSem19 masks", []), dict[Path, str]()
 
-    def look(path: Path) -> Record | str:
+    def look(path: Path) -> Annotation | str:
         try:
             with opened(path.read_bytes()) as image:
                 mask = np.asarray(image)
@@ -174,7 +174,7 @@ def read_masks(masks: list[Path]) -> Annotations:
             return f"{path} is no readable mask ({error}); mend it or remove it."
         if mask.ndim != 2:
             return f"{path} is no mask: it has {mask.shape[-1]} channels, and one of class numbers is expected."
-        return Record(f"{path.stem}.jpg", mask.shape[1], mask.shape[0], dict(ego_track(mask)))
+        return Annotation(f"{path.stem}.jpg", mask.shape[1], mask.shape[0], dict(ego_track(mask)))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for path, record in zip(masks, pool.map(look, masks)):

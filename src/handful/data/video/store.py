@@ -221,7 +221,7 @@ def stored(
     return kept(folder, clips, size, channels)
 
 
-class Record(BaseModel):
+class ClipsFile(BaseModel):
     """The content of `clips.json`; masks: how many, their height and width."""
 
     names: list[str]
@@ -233,7 +233,7 @@ class Record(BaseModel):
 
 def kept(folder: Path, clips: Sequence[Clip], size: int, channels: int) -> Stored:
     """Clips that lie in the cache.  Raises OSError or ValueError where they do not, or are damaged."""
-    record = Record.model_validate(from_json((folder / "clips.json").read_text(encoding="utf-8")))
+    record = ClipsFile.model_validate(from_json((folder / "clips.json").read_text(encoding="utf-8")))
     if (record.names, record.scenes) != ([clip.name for clip in clips], [clip.scene for clip in clips]):
         raise ValueError("they are other clips")
     if len(record.lengths) != len(clips):

@@ -169,7 +169,7 @@ def draw(start: int, stop: int, device: torch.device) -> int:
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_process_that_loads_batches_outlives_a_signal_that_all_get_and_no_second_one(number: signal.Signals) -> None:
-    steps = iter(loaded(Batches("tasks", draw, 1), range(100), 1, torch.device("cpu")))
+    steps = loaded(Batches("tasks", draw, 1), range(100), 1, torch.device("cpu"))
     assert next(steps) == 0
     (worker,) = multiprocessing.active_children()
     assert worker.pid is not None
@@ -188,7 +188,25 @@ def fail(start: int, stop: int, device: torch.device) -> int:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_what_goes_wrong_in_loading_is_told_as_it_is(workers: int) -> None:
     with pytest.raises(RuntimeError, match="of the data's own"):
-        next(iter(loaded(Batches("tasks", fail, 1), range(2), workers, torch.device("cpu"))))
+        next(loaded(Batches("tasks", fail, 1), range(2), workers, torch.device("cpu")))
+
+
+FAILING = """
+import sys
+from handful.batches import Batches
+from handful.cli import main
+def fail(*words):
+    raise RuntimeError("of the data's own")
+Batches.__getitem__ = fail
+sys.argv = ["handful", "train", *sys.argv[1:]]
+main()
+"""
+
+
+def test_a_training_that_fails_ends_although_a_process_loads_its_tasks(recipe_file: Path, tmp_path: Path) -> None:
+    words = [recipe_file, "--out", tmp_path / "run", "--set", "train.workers=1"]
+    done = subprocess.run([sys.executable, "-c", FAILING, *words], capture_output=True, text=True, timeout=60)
+    assert "of the data's own" in done.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no flock")

@@ -201,7 +201,7 @@ def test_the_plan_is_printed_and_a_resumed_run_keeps_to_it(
     def planned(method: Any, draw: Any, tasks: int, memory_gib: float | None) -> Plan:
         chunks.append(3 if not chunks else 1)
         method.chunk = chunks[-1]
-        return Plan(tasks, chunks[-1], "graph", GIB, 2 * GIB)
+        return Plan(tasks, chunks[-1], method.backprops[0], GIB, 2 * GIB)
 
     monkeypatch.setattr("handful.training.plan", planned)
     train_recipe(load_recipe(str(recipe_file)), tmp_path / "whole")

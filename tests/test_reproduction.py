@@ -43,7 +43,7 @@ def test_the_same_machine_gives_the_recorded_figures(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     recipe_file = recipe_file.rename(tmp_path / "changed.yaml")  # the name in it is that of the shipped one still
-    recorded.rename(record_of(recipe_file))
+    recorded = recorded.rename(record_of(recipe_file))
     ran = ok(handful("reproduce", recipe_file))
     assert "3 of 3 recorded figures in the new interval" in ran.out
     assert f"recipe {load_recipe(str(recipe_file)).hash()}, as recorded" in ran.out

@@ -42,25 +42,31 @@ def loaded(batches: Batches, steps: range, workers: int, device: torch.device) -
 
     On a CPU `workers` processes make them ahead; without any, the step waits for each.  On a GPU they are made where
     the store is, which no other process could hold too: by a thread.  Raises HandfulError if one of the processes ends.
+    To be closed when no more are wanted (`contextlib.closing`), whatever was raised meanwhile.
     """
     if device.type == "cuda":
         yield from ahead(lambda step: batches.make(step, device), steps, torch.cuda.Stream(device))
         return
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        worker_init_fn=left_to_training if workers else None,
+    )
+    ready: Any = iter(loader)
     try:
-        yield from DataLoader(
-            batches,
-            batch_size=None,
-            sampler=steps,
-            num_workers=workers,
-            worker_init_fn=left_to_training if workers else None,
-        )
+        yield from ready
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if not any(word in str(error) for word in ("exited unexpectedly", "killed by signal")):
             raise
         raise HandfulError(
             f"A process that loads {batches.what} was ended from outside, most often for want of memory; then lower "
             "workers. The same command, without --fresh, goes on from where the run was saved last."
         ) from error
+    finally:
+        if workers:  # else they live until the last frame of an error is freed, and Python's end may wait for them for ever
+            ready._shutdown_workers()
 
 
 def ahead(make: Callable[[int], Any], steps: range, stream: torch.cuda.Stream | None = None) -> Iterator[Any]:

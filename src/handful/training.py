@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
@@ -306,14 +306,15 @@ def fit(
     spent, started = progressed.seconds, time.perf_counter()
     losses, scores = progressed.losses, progressed.scores
     learner.train()
-    with noted() as told:
+    left = range(progressed.step, settings.steps)
+    with noted() as told, closing(loaded(batches, left, settings.workers, fabric.device)) as ready:
         if progressed.unjudged:
             log.write(judged(progressed.unjudged))
             keep()
         elif progressed.step == 0 and settings.steps and isinstance(settings, TrainRecipe) and run.recipe.pretrain:
             # what pre-training left is a candidate: episodes may only make it worse
             log.write(judged({"step": 0, "seconds": 0.0}))
-        for batch in loaded(batches, range(progressed.step, settings.steps), settings.workers, fabric.device):
+        for batch in ready:
             # dropout is the step's own, resumed or not, and the process's
             torch.manual_seed((run.recipe.seed + rank() * 2**20) * 1_000_003 + progressed.step)
             run.method.outer_step = progressed.step

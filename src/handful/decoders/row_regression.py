@@ -12,6 +12,8 @@ from handful.decoders.pyramid import Shape, unpacked
 from handful.errors import HandfulError
 from handful.registry import DECODERS, part
 
+COLUMNS = 64  # of a frame: the loss counts in them, so that what is learned is neither tiny nor steep
+
 
 @part(DECODERS, "row_regression")
 class RowRegression(nn.Module):
@@ -48,5 +50,5 @@ class RowRegression(nn.Module):
         """[n, features] -> [n, lines, rows, 2]."""
         last = unpacked(features, self.shapes)[-1]
         hidden = torch.relu(self.hidden(self.narrow(last).flatten(1)))
-        found: Tensor = self.rows_of(hidden).reshape(-1, self.out_features, self.rows, 2)
-        return found
+        columns, there = self.rows_of(hidden).reshape(-1, self.out_features, self.rows, 2).unbind(-1)
+        return torch.stack([columns / COLUMNS, there], -1)

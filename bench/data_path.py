@@ -18,7 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -163,15 +163,15 @@ def cases(kind: str) -> list[Case]:
 
 
 class Steps:
-    """The steps of one case, as training takes them."""
+    """The steps of one case, as training takes them; loading: until when its processes load."""
 
-    def __init__(self, stage: Stage, case: Case, where: torch.device) -> None:
+    def __init__(self, stage: Stage, case: Case, where: torch.device, loading: ExitStack) -> None:
         self.stage, self.case, self.where = stage, case, where
         self.fabric = Fabric(accelerator=where.type, devices=1, precision=case.precision)
         optimizer = outer_optimizer(stage.learner, stage.backbone, stage.settings)
         self.module, self.optimizer = self.fabric.setup(stage.learner.train(), optimizer)
-        drawn = loaded(stage.batches, ENDLESS, case.workers or 0, where)
-        self.batches: Iterator[Any] = iter(drawn) if case.workers is not None else repeat(next(iter(drawn)))
+        drawn = loading.enter_context(loaded(stage.batches, ENDLESS, case.workers or 0, where))
+        self.batches: Iterator[Any] = drawn if case.workers is not None else repeat(next(drawn))
         with FlopCounterMode(display=False) as counter:
             self.step()
         self.flops = counter.get_total_flops()
@@ -233,12 +233,15 @@ def matrix_rate(where: torch.device) -> float:
 def measure(recipe: Recipe, place: int, rate: float, repeats: int) -> list[Row]:
     """A row for each case of a stage, all measured in turns; prints their table."""
     where = device()
-    taken = [Steps(stages(recipe)[place], case, where) for case in cases(where.type)]  # networks of their own
-    seconds: list[list[float]] = [[] for _ in taken]
-    for turn in range(repeats):
-        first = turn % len(taken)  # nobody always follows the same neighbour
-        for index in [*range(first, len(taken)), *range(first)]:
-            seconds[index].append(taken[index].turn())
+    with ExitStack() as loading:
+        taken = [
+            Steps(stages(recipe)[place], case, where, loading) for case in cases(where.type)
+        ]  # networks of their own
+        seconds: list[list[float]] = [[] for _ in taken]
+        for turn in range(repeats):
+            first = turn % len(taken)  # nobody always follows the same neighbour
+            for index in [*range(first, len(taken)), *range(first)]:
+                seconds[index].append(taken[index].turn())
     stage = taken[0].stage
     varied = stage.settings.augment
     print(f"\n{recipe.name}, {stage.name}: {stage.images} images a step, augment: {varied}")

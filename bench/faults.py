@@ -408,6 +408,8 @@ def rank_killed(bench: Bench, row: Row, options: argparse.Namespace) -> None:
                 row.struck += 1
                 row.took(ended.seconds)
                 row.notes[f"{'the started rank' if child else 'the command'} in {phase}"] += 1
+                if child:
+                    one_sentence(row, ended, "Another of the 2 processes has ended")
                 return True
         ends_well(training.end())
         return False

@@ -20,7 +20,8 @@ def numbers(start: int, stop: int, device: torch.device) -> tuple[torch.Tensor]:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_loaded_are_the_batches_of_the_steps(workers: int) -> None:
     batches = Batches("numbers", numbers, 4)
-    found = [batch.tolist() for (batch,) in loaded(batches, range(3, 7), workers, torch.device("cpu"))]
+    with loaded(batches, range(3, 7), workers, torch.device("cpu")) as ready:
+        found = [batch.tolist() for (batch,) in ready]
     assert found == [list(range(4 * step, 4 * step + 4)) for step in range(3, 7)]
     assert batches.name(3) == "numbers 12 to 15"
 
@@ -102,8 +103,9 @@ def test_streams_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
         return [Value(start, said)]
 
     gpu = torch.device("cuda", 0)
-    for _ in loaded(Batches("numbers", draw, 1), range(2), 3, gpu):
-        pass
+    with loaded(Batches("numbers", draw, 1), range(2), 3, gpu) as ready:
+        for _ in ready:
+            pass
     assert asked == [(0, gpu), (1, gpu)]
     assert said == [
         "drawing waits for computing",

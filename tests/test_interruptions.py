@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -169,16 +170,26 @@ def draw(start: int, stop: int, device: torch.device) -> int:
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_process_that_loads_batches_outlives_a_signal_that_all_get_and_no_second_one(number: signal.Signals) -> None:
-    steps = loaded(Batches("tasks", draw, 1), range(100), 1, torch.device("cpu"))
-    assert next(steps) == 0
-    (worker,) = multiprocessing.active_children()
-    assert worker.pid is not None
-    os.kill(worker.pid, number)
-    assert [next(steps) for _ in range(9)] == list(range(1, 10))
-    os.kill(worker.pid, number)
-    with pytest.raises(HandfulError, match="A process that loads tasks was ended from outside, .* then lower workers"):
+    told = pytest.raises(HandfulError, match="A process that loads tasks was ended from outside, most often for")
+    with told, loaded(Batches("tasks", draw, 1), range(100), 1, torch.device("cpu")) as steps:
+        assert next(steps) == 0
+        (worker,) = multiprocessing.active_children()
+        assert worker.pid is not None
+        os.kill(worker.pid, number)
+        assert [next(steps) for _ in range(9)] == list(range(1, 10))
+        os.kill(worker.pid, number)
         list(steps)
     worker.join()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_a_process_that_loads_batches_is_killed_while_a_step_is_computed() -> None:
+    told = pytest.raises(HandfulError, match="was ended from outside")
+    with told, loaded(Batches("tasks", draw, 1), range(100), 1, torch.device("cpu")) as steps:
+        next(steps)
+        (worker,) = multiprocessing.active_children()
+        worker.kill()
+        time.sleep(60)  # the signal of its end ends this
 
 
 def fail(start: int, stop: int, device: torch.device) -> int:
@@ -187,8 +198,9 @@ def fail(start: int, stop: int, device: torch.device) -> int:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_what_goes_wrong_in_loading_is_told_as_it_is(workers: int) -> None:
-    with pytest.raises(RuntimeError, match="of the data's own"):
-        next(loaded(Batches("tasks", fail, 1), range(2), workers, torch.device("cpu")))
+    told = pytest.raises(RuntimeError, match="of the data's own")
+    with told, loaded(Batches("tasks", fail, 1), range(2), workers, torch.device("cpu")) as steps:
+        next(steps)
 
 
 FAILING = """
@@ -204,7 +216,7 @@ main()
 
 
 def test_a_training_that_fails_ends_although_a_process_loads_its_tasks(recipe_file: Path, tmp_path: Path) -> None:
-    words = [recipe_file, "--out", tmp_path / "run", "--set", "train.workers=1"]
+    words = [str(recipe_file), "--out", str(tmp_path / "run"), "--set", "train.workers=1"]
     done = subprocess.run([sys.executable, "-c", FAILING, *words], capture_output=True, text=True, timeout=60)
     assert "of the data's own" in done.stderr
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -37,15 +39,16 @@ class Batches(Dataset[Any]):
         return f"{self.what} {step * self.size} to {(step + 1) * self.size - 1}"
 
 
-def loaded(batches: Batches, steps: range, workers: int, device: torch.device) -> Iterator[Any]:
+@contextmanager
+def loaded(batches: Batches, steps: range, workers: int, device: torch.device) -> Iterator[Iterator[Any]]:
     """The batches of these steps, in order, for a step that computes on `device`.
 
     On a CPU `workers` processes make them ahead; without any, the step waits for each.  On a GPU they are made where
-    the store is, which no other process could hold too: by a thread.  Raises HandfulError if one of the processes ends.
-    To be closed when no more are wanted (`contextlib.closing`), whatever was raised meanwhile.
+    the store is, which no other process could hold too: by a thread.  Raises HandfulError if one of the processes was
+    ended from outside, of which torch may tell in the midst of whatever is computed.
     """
     if device.type == "cuda":
-        yield from ahead(lambda step: batches.make(step, device), steps, torch.cuda.Stream(device))
+        yield ahead(lambda step: batches.make(step, device), steps, torch.cuda.Stream(device))
         return
     loader = DataLoader(
         batches,
@@ -56,17 +59,25 @@ def loaded(batches: Batches, steps: range, workers: int, device: torch.device) -
     )
     ready: Any = iter(loader)
     try:
-        yield from ready
-    except RuntimeError as error:
-        if not any(word in str(error) for word in ("exited unexpectedly", "killed by signal")):
+        yield ready
+    except (RuntimeError, OSError, EOFError) as error:
+        if not workers or not any(gone(process) for process in ready._workers):
             raise
         raise HandfulError(
             f"A process that loads {batches.what} was ended from outside, most often for want of memory; then lower "
             "workers. The same command, without --fresh, goes on from where the run was saved last."
         ) from error
     finally:
-        if workers:  # else they live until the last frame of an error is freed, and Python's end may wait for them for ever
+        if (
+            workers
+        ):  # else they live until the last frame of an error is freed, and Python's end may wait for them for ever
             ready._shutdown_workers()
+
+
+def gone(process: BaseProcess) -> bool:
+    """Whether a process has not ended by itself, which the system may tell a moment later."""
+    process.join(0.5)
+    return process.exitcode not in (None, 0)
 
 
 def ahead(make: Callable[[int], Any], steps: range, stream: torch.cuda.Stream | None = None) -> Iterator[Any]:

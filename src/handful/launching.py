@@ -39,7 +39,7 @@ def launched(devices: int, nodes: int, precision: Precision) -> Iterator[Fabric]
     this program again, from its beginning to here.  Past this context only the first process goes on.
     """
     check_started(devices * nodes)
-    # unused parameters: pre-training, say, leaves out what only episodes teach; buffers are averaged where they are kept
+    # unused: pre-training, say, leaves out what only episodes teach; buffers are averaged where they are kept
     ddp = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
     strategy = ddp if devices * nodes > 1 else "auto"
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would announce each process

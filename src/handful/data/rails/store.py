@@ -135,7 +135,9 @@ class StoredFrame(BaseModel):
 
 def kept(folder: Path, count: int) -> tuple[NDArray[np.uint8], list[dict[str, Line]], list[str]]:
     """Frames that lie in the cache.  Raises OSError or ValueError where they do not, or are damaged."""
-    listed = TypeAdapter(list[StoredFrame]).validate_python(from_json((folder / "frames.json").read_text(encoding="utf-8")))
+    listed = TypeAdapter(list[StoredFrame]).validate_python(
+        from_json((folder / "frames.json").read_text(encoding="utf-8"))
+    )
     pixels = read_array(folder / "pixels.npy", mapped=True)
     if len(listed) != count or pixels.shape != (count, 3, HEIGHT, WIDTH) or pixels.dtype != np.uint8:
         raise ValueError(f"they are not {count} frames")

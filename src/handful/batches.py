@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -76,7 +76,8 @@ def loaded(batches: Batches, steps: range, workers: int, device: torch.device) -
 
 def gone(process: BaseProcess) -> bool:
     """Whether a process has not ended by itself, which the system may tell a moment later."""
-    process.join(0.5)
+    with suppress(RuntimeError):  # torch tells of each that ends, wherever Python is
+        process.join(0.5)
     return process.exitcode not in (None, 0)
 
 

@@ -18,7 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import count, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -163,14 +163,14 @@ def cases(kind: str) -> list[Case]:
 
 
 class Steps:
-    """The steps of one case, as training takes them; loading: until when its processes load."""
+    """The steps of one case, as training takes them; loading: when it ends, so do its processes."""
 
     def __init__(self, stage: Stage, case: Case, where: torch.device, loading: ExitStack) -> None:
         self.stage, self.case, self.where = stage, case, where
         self.fabric = Fabric(accelerator=where.type, devices=1, precision=case.precision)
         optimizer = outer_optimizer(stage.learner, stage.backbone, stage.settings)
         self.module, self.optimizer = self.fabric.setup(stage.learner.train(), optimizer)
-        drawn = loading.enter_context(loaded(stage.batches, ENDLESS, case.workers or 0, where))
+        drawn = loading.enter_context(closing(loaded(stage.batches, ENDLESS, case.workers or 0, where)))
         self.batches: Iterator[Any] = drawn if case.workers is not None else repeat(next(drawn))
         with FlopCounterMode(display=False) as counter:
             self.step()

@@ -78,7 +78,7 @@ def arguments() -> argparse.Namespace:
 def trained(options: argparse.Namespace, form: str, fold: int) -> Run:
     """The run of one form and fold, trained on single frames."""
     steps = [f"pretrain.steps={options.steps}", f"pretrain.validate_every={options.steps}", "train.steps=0"]
-    changes = [*steps, "evaluate.tasks=2", f"data.fold={fold}", *options.set, *FORMS[form]]
+    changes = [*options.set, *FORMS[form], *steps, "evaluate.tasks=2", f"data.fold={fold}"]
     run, _ = train_recipe(load_recipe(RECIPE, changes), options.out / f"{form.replace(' ', '-')}-{fold}", quiet=True)
     return run
 

@@ -20,8 +20,7 @@ def numbers(start: int, stop: int, device: torch.device) -> tuple[torch.Tensor]:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_loaded_are_the_batches_of_the_steps(workers: int) -> None:
     batches = Batches("numbers", numbers, 4)
-    with loaded(batches, range(3, 7), workers, torch.device("cpu")) as ready:
-        found = [batch.tolist() for (batch,) in ready]
+    found = [batch.tolist() for (batch,) in loaded(batches, range(3, 7), workers, torch.device("cpu"))]
     assert found == [list(range(4 * step, 4 * step + 4)) for step in range(3, 7)]
     assert batches.name(3) == "numbers 12 to 15"
 
@@ -103,9 +102,8 @@ def test_streams_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
         return [Value(start, said)]
 
     gpu = torch.device("cuda", 0)
-    with loaded(Batches("numbers", draw, 1), range(2), 3, gpu) as ready:
-        for _ in ready:
-            pass
+    for _ in loaded(Batches("numbers", draw, 1), range(2), 3, gpu):
+        pass
     assert asked == [(0, gpu), (1, gpu)]
     assert said == [
         "drawing waits for computing",

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,7 @@ def draw(start: int, stop: int, device: torch.device) -> int:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_process_that_loads_batches_outlives_a_signal_that_all_get_and_no_second_one(number: signal.Signals) -> None:
     told = pytest.raises(HandfulError, match="A process that loads tasks was ended from outside, most often for")
-    with told, loaded(Batches("tasks", draw, 1), range(100), 1, torch.device("cpu")) as steps:
+    with told, closing(loaded(Batches("tasks", draw, 1), range(100), 1, torch.device("cpu"))) as steps:
         assert next(steps) == 0
         (worker,) = multiprocessing.active_children()
         assert worker.pid is not None
@@ -183,13 +184,29 @@ def test_a_process_that_loads_batches_outlives_a_signal_that_all_get_and_no_seco
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_a_process_that_loads_batches_is_killed_while_a_step_is_computed() -> None:
-    told = pytest.raises(HandfulError, match="was ended from outside")
-    with told, loaded(Batches("tasks", draw, 1), range(100), 1, torch.device("cpu")) as steps:
+def test_of_a_process_that_is_killed_the_next_batch_tells_and_no_step_in_between() -> None:
+    """Which might take it for an error of its own, and go on in another way."""
+    with closing(loaded(Batches("tasks", draw, 1), range(100), 1, torch.device("cpu"))) as steps:
         next(steps)
         (worker,) = multiprocessing.active_children()
         worker.kill()
-        time.sleep(60)  # the signal of its end ends this
+        worker.join()
+        time.sleep(0.2)
+        with pytest.raises(HandfulError, match="was ended from outside"):
+            list(steps)
+
+
+def draw_slowly(start: int, stop: int, device: torch.device) -> int:
+    time.sleep(60 * start)
+    return start
+
+
+def test_processes_that_load_are_not_waited_for() -> None:
+    with closing(loaded(Batches("tasks", draw_slowly, 1), range(9), 1, torch.device("cpu"))) as steps:
+        assert next(steps) == 0
+        started = time.monotonic()
+    assert time.monotonic() - started < 4
+    assert not multiprocessing.active_children()
 
 
 def fail(start: int, stop: int, device: torch.device) -> int:
@@ -199,7 +216,7 @@ def fail(start: int, stop: int, device: torch.device) -> int:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_what_goes_wrong_in_loading_is_told_as_it_is(workers: int) -> None:
     told = pytest.raises(RuntimeError, match="of the data's own")
-    with told, loaded(Batches("tasks", fail, 1), range(2), workers, torch.device("cpu")) as steps:
+    with told, closing(loaded(Batches("tasks", fail, 1), range(2), workers, torch.device("cpu"))) as steps:
         next(steps)
 
 

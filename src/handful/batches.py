@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import signal
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -39,16 +43,15 @@ class Batches(Dataset[Any]):
         return f"{self.what} {step * self.size} to {(step + 1) * self.size - 1}"
 
 
-@contextmanager
-def loaded(batches: Batches, steps: range, workers: int, device: torch.device) -> Iterator[Iterator[Any]]:
-    """The batches of these steps, in order, for a step that computes on `device`.
+def loaded(batches: Batches, steps: range, workers: int, device: torch.device) -> Generator[Any]:
+    """The batches of these steps, in order, for a step that computes on `device`; a generator, to be closed at the end.
 
     On a CPU `workers` processes make them ahead; without any, the step waits for each.  On a GPU they are made where
     the store is, which no other process could hold too: by a thread.  Raises HandfulError if one of the processes was
-    ended from outside, of which torch may tell in the midst of whatever is computed.
+    ended from outside.
     """
     if device.type == "cuda":
-        yield ahead(lambda step: batches.make(step, device), steps, torch.cuda.Stream(device))
+        yield from ahead(lambda step: batches.make(step, device), steps, torch.cuda.Stream(device))
         return
     loader = DataLoader(
         batches,
@@ -57,28 +60,41 @@ def loaded(batches: Batches, steps: range, workers: int, device: torch.device) -
         num_workers=workers,
         worker_init_fn=left_to_training if workers else None,
     )
-    ready: Any = iter(loader)
+    with ends_untold():
+        ready: Any = iter(loader)
+    processes: list[BaseProcess] = ready._workers if workers else []
     try:
-        yield ready
+        yield from ready
     except (RuntimeError, OSError, EOFError) as error:
-        if not workers or not any(gone(process) for process in ready._workers):
+        wait([process.sentinel for process in processes], 0.5)  # one that was killed may be seen to end a moment later
+        if not any((process.exitcode or 0) < 0 for process in processes):
             raise
         raise HandfulError(
             f"A process that loads {batches.what} was ended from outside, most often for want of memory; then lower "
             "workers. The same command, without --fresh, goes on from where the run was saved last."
         ) from error
     finally:
-        if (
-            workers
-        ):  # else they live until the last frame of an error is freed, and Python's end may wait for them for ever
+        # Left to themselves they live until the last frame of an error is freed, and for as long as a batch takes.
+        for process in processes:
+            process.kill()
+        if processes:
             ready._shutdown_workers()
 
 
-def gone(process: BaseProcess) -> bool:
-    """Whether a process has not ended by itself, which the system may tell a moment later."""
-    with suppress(RuntimeError):  # torch tells of each that ends, wherever Python is
-        process.join(0.5)
-    return process.exitcode not in (None, 0)
+@contextmanager
+def ends_untold() -> Iterator[None]:
+    """Within it torch begins to watch processes, but not by a signal handler that raises in the midst of any step.
+
+    One that has ended is seen when the next batch is asked of it.
+    """
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def ahead(make: Callable[[int], Any], steps: range, stream: torch.cuda.Stream | None = None) -> Iterator[Any]:

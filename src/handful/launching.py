@@ -28,7 +28,7 @@ from handful.errors import HandfulError, first_line
 from handful.processes import rank, world
 from handful.runtime import Precision, device
 
-PATIENCE = 20.0  # seconds in which the first process may end before another says what stopped it
+PATIENCE = 6.0  # seconds in which the first process may end before another says what stopped it
 
 
 @contextmanager
@@ -39,9 +39,8 @@ def launched(devices: int, nodes: int, precision: Precision) -> Iterator[Fabric]
     this program again, from its beginning to here.  Past this context only the first process goes on.
     """
     check_started(devices * nodes)
-    # unused: pre-training, say, leaves out what only episodes teach; buffers are averaged where they are kept
-    ddp = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
-    strategy = ddp if devices * nodes > 1 else "auto"
+    # unused parameters: pre-training, say, leaves out what only episodes teach
+    strategy = DDPStrategy(find_unused_parameters=True) if devices * nodes > 1 else "auto"
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would announce each process
     parent = os.getppid()
     try:

@@ -87,7 +87,8 @@ def plan(method: Method, draw: Callable[[int], Episode], tasks: int, memory_gib:
 def leanest(plans: Sequence[Plan], backprops: Sequence[str]) -> Plan:
     """What all of several processes have the memory for; backprops: from the fastest to the one that takes least."""
     backprop = max((found.backprop for found in plans), key=backprops.index)
-    return min((replace(found, backprop=backprop) for found in plans), key=lambda found: found.chunk)
+    least = min((found for found in plans if found.backprop == backprop), key=lambda found: found.chunk)
+    return replace(least, chunk=min(found.chunk for found in plans))
 
 
 def step_peak(method: Method, draw: Callable[[int], Episode], together: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
@@ -307,7 +307,7 @@ def fit(
     losses, scores = progressed.losses, progressed.scores
     learner.train()
     left = range(progressed.step, settings.steps)
-    with noted() as told, loaded(batches, left, settings.workers, fabric.device) as ready:
+    with noted() as told, closing(loaded(batches, left, settings.workers, fabric.device)) as ready:
         if progressed.unjudged:
             log.write(judged(progressed.unjudged))
             keep()

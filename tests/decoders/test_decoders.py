@@ -131,6 +131,18 @@ def test_whether_a_line_is_there_is_read_where_it_is() -> None:
     torch.testing.assert_close(found, torch.cat([logits, there[..., None]], -1))
 
 
+@pytest.mark.parametrize(("residual", "start"), [(True, 0.0), (False, 0.5)])
+def test_regressed_places_are_in_64ths_of_the_width(residual: bool, start: float) -> None:
+    decoder = row_regression(rows=36, residual=residual, shapes=SHAPES).double()
+    x, there = decoder(packed(noise())).unbind(-1)
+    torch.testing.assert_close(x, torch.full_like(x, start))
+    with torch.no_grad():
+        decoder.rows_of.bias.add_(1)
+    moved, present = decoder(packed(noise())).unbind(-1)
+    torch.testing.assert_close(moved - x, torch.full_like(x, 1 / 64))
+    torch.testing.assert_close(present - there, torch.ones_like(there))
+
+
 def test_a_residual_regression_begins_at_the_mean_line_of_the_support() -> None:
     problem = RailLines({"name": "row_regression", "rows": 144})
     body, head = problem.network(Tiny(), 2)

@@ -14,6 +14,7 @@ from handful.data.rails.frame import Line, climbing
 
 ROWS = 144  # of a target: 2 pixels of a picture of 288
 FOOT = 0.01  # of the height
+UNIT = 1 / 64  # of the width: about the column of a map at stride 8 of a picture 512 wide
 
 
 def rows_of(line: Line | None, width: int, height: int, rows: int = ROWS) -> NDArray[np.float32]:

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from handful.data.rails.rows import UNIT
+
 NEAR = 20 / 1920  # of the width: a point is right within 20 pixels of a picture 1,920 wide
 BLUR = 6 / 512  # deviation of the Gaussian around the true place that the distribution is to be
-UNIT = 1 / 64  # of the width: about the column of a map at stride 8 of a picture 512 wide
 STIFFNESS = 0.1
 STEP = 0.05  # what a step of one unit from row to row costs a path, in nats; a longer one, the square of its length
 FOUND = 0.85  # of its points right, and a line is found (TuSimple)

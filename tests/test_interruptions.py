@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -194,6 +195,24 @@ def test_of_a_process_that_is_killed_the_next_batch_tells_and_no_step_in_between
         time.sleep(0.2)
         with pytest.raises(HandfulError, match="was ended from outside"):
             list(steps)
+
+
+def draw_tensors(start: int, stop: int, device: torch.device) -> list[torch.Tensor]:
+    return [torch.rand(50, 50) for _ in range(6)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+@pytest.mark.parametrize("milliseconds", range(1, 40, 3))
+def test_a_process_that_is_killed_in_the_midst_of_handing_over_is_told_of(milliseconds: int) -> None:
+    """Where sockets break off, before the system tells that it has ended."""
+    with closing(loaded(Batches("tasks", draw_tensors, 1), range(10**6), 1, torch.device("cpu"))) as steps:
+        next(steps)
+        (worker,) = multiprocessing.active_children()
+        killing = threading.Timer(milliseconds / 1000, worker.kill)
+        killing.start()
+        with pytest.raises(HandfulError, match="was ended from outside"):
+            list(steps)
+        killing.join()
 
 
 def draw_slowly(start: int, stop: int, device: torch.device) -> int:

@@ -66,7 +66,10 @@ def loaded(batches: Batches, steps: range, workers: int, device: torch.device) -
     try:
         yield from ready
     except (RuntimeError, OSError, EOFError) as error:
-        wait([process.sentinel for process in processes], 0.5)  # one that was killed may be seen to end a moment later
+        ending = wait([process.sentinel for process in processes], 0.5)  # one that was killed is seen a moment later
+        for process in processes:
+            if process.sentinel in ending:
+                process.join()
         if not any((process.exitcode or 0) < 0 for process in processes):
             raise
         raise HandfulError(

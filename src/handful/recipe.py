@@ -326,8 +326,8 @@ def _section(model: Any, key: str) -> Any:
 
 
 def _sentence(error: ValidationError, whole: Any = Recipe) -> str:
-    """The first problem of a recipe, in one sentence."""
-    first = error.errors()[0]
+    """The first problem of a recipe, in one sentence; a misspelt key before all that it may be the cause of."""
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     where = ".".join(str(step) for step in first["loc"])
     if first["type"] == "extra_forbidden":
         model = whole

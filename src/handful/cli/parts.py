@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Annotated, Any
 
 import typer
@@ -63,11 +65,17 @@ def recipes() -> dict[str, str]:
     """Name -> what it is."""
     from handful.recipe import SHIPPED, shipped_recipes
 
-    texts = {name: (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8") for name in shipped_recipes()}
-    return {name: text.splitlines()[0].lstrip("# ") for name, text in texts.items()}
+    return {name: first_sentence((SHIPPED / f"{name}.yaml").read_text(encoding="utf-8")) for name in shipped_recipes()}
 
 
 KINDS = {"methods": methods, "backbones": backbones, "decoders": decoders, "datasets": datasets, "recipes": recipes}
+
+
+def first_sentence(recipe: str) -> str:
+    """Of the comment that a recipe begins with, or what is before its first semicolon."""
+    comment = takewhile(lambda line: line.startswith("#"), recipe.splitlines())
+    text = " ".join(line.lstrip("# ") for line in comment)
+    return re.split(r"(?<! al)[.;](?: |$)", text, maxsplit=1)[0]
 
 
 def first_lines(registry: Mapping[str, Any]) -> dict[str, str]:

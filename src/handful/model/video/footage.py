@@ -32,6 +32,10 @@ def clips_at(path: Path) -> list[Path]:
 
     Raises HandfulError where there are none.
     """
+    if path.suffix.lower() in SUFFIXES and path.is_file():
+        raise HandfulError(
+            f"{printable(path)} is a picture; what watches a camera takes videos, and folders of frames."
+        )
     if path.is_file() or (path.exists() and is_camera(path)):
         return [path]
     if not path.is_dir():

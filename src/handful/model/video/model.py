@@ -54,7 +54,8 @@ class FrameScore(NamedTuple):
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         score = None if self.score is None else round(self.score, 4)
-        return {"frame": self.frame, "time": self.time, "score": score, "alarm": self.alarm}
+        time = None if self.time is None else round(self.time, 6)
+        return {"frame": self.frame, "time": time, "score": score, "alarm": self.alarm}
 
 
 @dataclass

@@ -13,7 +13,7 @@ from handful.model.video.footage import known_rate
 from handful.model.video.model import FrameScore
 from handful.model.video_writer import VideoWriter
 
-HOT, CALM, MARK = (255, 40, 0), (0, 190, 255), (255, 255, 255)
+HOT, CALM, MARK, GROUND = (255, 40, 0), (0, 190, 255), (255, 255, 255), (40, 40, 40)
 STRONGEST = 0.55  # of what is below, so much is covered then
 BAR, BORDER = 40, 60  # parts of the frame's smaller side
 
@@ -55,6 +55,7 @@ def drawn(pixels: Pixels, score: FrameScore, threshold: float) -> Pixels:
     if score.alarm:
         pen.rectangle((0, 0, width - 1, height - 1), outline=HOT, width=max(2, min(image.size) // BORDER))
     if score.score is not None:
+        pen.rectangle((0, height - 2 * thick, width, height), GROUND)
         end = round(width * np.clip(score.score / scale(threshold), 0, 1))
         pen.rectangle((0, height - thick, end, height), colour)
         mark = round(width * max(threshold, 0) / scale(threshold))

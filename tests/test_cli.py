@@ -200,6 +200,10 @@ def test_list_alone_names_all(handful: Command) -> None:
     told = json.loads(ok(handful("list", "--json")).out)
     assert list(told) == ["methods", "backbones", "decoders", "datasets", "recipes"]
     assert told["methods"] == json.loads(ok(handful("list", "methods", "--json")).out)
+    assert told["recipes"]["omniglot-anil-5w1s"].startswith("ANIL on Omniglot, 5-way 1-shot (Raghu et al. 2020)")
+    assert (
+        told["recipes"]["sprites-mpn"] == "Video anomalies on rendered scenes, sized for `handful demo --problem video`"
+    )
     said = ok(handful("list")).out
     assert "\n\nbackbones:\n" in said
     assert all(name in said for parts in told.values() for name in parts)

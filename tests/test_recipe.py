@@ -49,6 +49,7 @@ def test_set_changes_one_key() -> None:
     ("change", "message"),
     [
         ("train.stepz=1", r"a.yaml: There is no recipe key 'train.stepz'; did you mean 'train.steps'\?"),
+        ("train={trian: 1}", r"There is no recipe key 'train.trian'"),  # not that others are missing
         ("steps=10", r"There is no recipe key 'steps'; did you mean 'train.steps'\?"),
         ("trian=1", r"There is no recipe key 'trian'; did you mean 'train'\?"),
         ("method.inner_stepz=5", r"There is no option of method 'maml' 'inner_stepz'; did you mean 'inner_steps'\?"),

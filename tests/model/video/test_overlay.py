@@ -56,6 +56,13 @@ def test_what_is_above_the_threshold_glows_where_it_is_and_an_alarm_has_a_border
     assert (~border[118]).sum() <= 3  # the bar is as long as the frame is wide, but for its mark
 
 
+def test_the_bar_of_an_alarm_is_told_from_its_border() -> None:
+    found = drawn(GREY, told(2.4, True), THRESHOLD)
+    bar = coloured(found, HOT)[118]
+    assert bar[:120].sum() >= 117  # but for the mark
+    assert not bar[123:].any()
+
+
 def test_the_heat_grows_with_the_error() -> None:
     reds = [
         int(drawn(GREY, told(9.0, False, hot(8, 16, most)), THRESHOLD)[45, 125, 0])

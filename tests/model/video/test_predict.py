@@ -168,6 +168,11 @@ def test_what_is_refused(
     assert (clips / "odd.mp4").read_bytes() == before
 
 
+def test_a_picture_is_refused_before_anything_else_is_said(handful: Command, saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "still.PNG").touch()
+    refused(handful("predict", saved, tmp_path / "still.PNG"), "still.PNG is a picture; what watches a camera takes")
+
+
 @pytest.mark.parametrize(
     "output", [("--timeline", "2.png"), ("--csv", "new/scores.csv"), ("--video", "overlay.mp4"), ("--csv", ".")]
 )

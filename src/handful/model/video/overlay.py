@@ -55,7 +55,7 @@ def drawn(pixels: Pixels, score: FrameScore, threshold: float) -> Pixels:
     if score.alarm:
         pen.rectangle((0, 0, width - 1, height - 1), outline=HOT, width=max(2, min(image.size) // BORDER))
     if score.score is not None:
-        pen.rectangle((0, height - 2 * thick, width, height), GROUND)
+        pen.rectangle((0, height - thick, width, height), GROUND)
         end = round(width * np.clip(score.score / scale(threshold), 0, 1))
         pen.rectangle((0, height - thick, end, height), colour)
         mark = round(width * max(threshold, 0) / scale(threshold))

@@ -233,6 +233,14 @@ def test_max_minutes_stops_cleanly_and_the_rest_follows(recipe_file: Path, tmp_p
     assert short.folder == rest.folder
 
 
+def test_max_minutes_that_are_used_up_are_told(
+    recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for said in ("stopped by max-minutes at step 1 of 12", "have had their max-minutes; a larger one goes on"):
+        train_recipe(load_recipe(str(recipe_file)), tmp_path / "run", max_minutes=1e-9)
+        assert said in capsys.readouterr().err
+
+
 def test_a_finished_run_is_not_trained_again(recipe_file: Path, tmp_path: Path) -> None:
     run = trained(recipe_file, tmp_path / "run")
     before = weights(run)

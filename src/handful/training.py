@@ -301,6 +301,8 @@ def fit(
         keep()
     stop_after = math.inf if max_minutes is None else max_minutes * 60
     if progressed.step and progressed.seconds >= stop_after and not progressed.unjudged:
+        if progressed.step < settings.steps:
+            progress.say("all sessions together have had their max-minutes; a larger one goes on")
         return progressed
     every_row = max(1, settings.validate_every // ROWS_PER_VALIDATION)
     spent, started = progressed.seconds, time.perf_counter()

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from handful.data.rails.store import RailFrames
 from handful.evaluation import interval
@@ -29,7 +28,7 @@ from handful.run import Run
 from handful.runtime import environment
 from handful.training import train_recipe
 from rail_parts import figures, opened
-from rails import answered, places_of
+from rails import Scores, answered, places_of
 
 RECIPE = "rails-maml"
 WHOLE = "as it is"
@@ -40,8 +39,6 @@ FORMS: dict[str, list[str]] = {
     "a frozen backbone": ["backbone.frozen=true"],
 }
 FIGURES = ("path_iou", "points_20px", "f1", "gauge_error", "limit_error")
-
-Scores = dict[str, NDArray[np.float64]]  # figure -> its value for each place
 
 
 def main() -> None:
